@@ -1,0 +1,96 @@
+"""The command `trihead`; `python -m shared_tests` is the same."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from shared_tests.harness import doctor as examination
+from shared_tests.harness.case import CASES
+from shared_tests.harness.judge import CLAUSES, judge
+from shared_tests.harness.report import Report, describe
+from shared_tests.harness.storage import write_bytes
+from shared_tests.harness.subject import Subject, find
+
+OURS = ["torch_impl", "jax_impl", "tf_impl"]
+console = Console()
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+
+@app.callback()
+def trihead() -> None:
+    """Multi-head attention in PyTorch, JAX and TensorFlow, and one judge of whether they are the same."""
+
+
+@app.command(epilog="Example: trihead verify --subject my_port.py:MyPort --json verdict.json")
+def verify(
+    subject: Annotated[
+        list[str] | None,
+        typer.Option(help="A name from shared_tests/subjects, or FILE.py:Class. Repeat for more. Default: the three."),
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the report here, as JSON.")] = None,
+) -> None:
+    """Judge subjects on every case and print the parity table; exit 0 if all holds, 1 if not, 2 on bad use."""
+    if json_file is not None and not json_file.parent.is_dir():
+        raise ValueError(f"--json: expected a file in an existing folder, got {json_file}")
+    subjects = [_find(name) for name in subject or OURS]
+    trials = sum(len(case.dtypes) for case in CASES.values())
+    with _progress() as progress:
+        task = progress.add_task("verify", total=trials)
+
+        def advance(what: str) -> None:
+            progress.update(task, advance=1, description=what)
+
+        report = Report([s.name for s in subjects], judge(subjects, CASES, advance))
+    _print_report(report)
+    if json_file is not None:
+        write_bytes(json_file, json.dumps(report.as_json(), indent=1).encode())
+    raise typer.Exit(0 if report.holds else 1)
+
+
+@app.command(epilog="Example: trihead doctor")
+def doctor() -> None:
+    """Versions, devices and settings that move numbers, and a quick check of the three against each other."""
+    for name, value in examination.facts().items():
+        console.print(f"{name:28} {value}", highlight=False)
+    raise typer.Exit(0)
+
+
+def main() -> None:
+    """Runs the command; a refusal is one line on standard error and exit code 2."""
+    try:
+        app()
+    except (ValueError, ImportError, OSError) as error:
+        print(f"trihead: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _find(name: str) -> Subject:
+    try:
+        return find(name)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"{name}: expected its framework to be installed, got: {error}") from error
+
+
+def _progress() -> Progress:
+    columns = BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), TextColumn("{task.description}")
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _print_report(report: Report) -> None:
+    table = Table("clause", "", *report.subjects, box=None)
+    for clause, title in CLAUSES.items():
+        cells = [report.cell(clause, subject) for subject in report.subjects]
+        styles = ("dim" if cell is None else "" if cell.holds else "bold red" for cell in cells)
+        table.add_row(clause, title, *(f"[{s}]{describe(c)}[/]" if s else describe(c) for s, c in zip(styles, cells)))
+    console.print(table)
+    for finding in report.failures[:20]:
+        console.print(f"{finding.clause} {finding.subject}: {finding.case} {finding.dtype}: {finding.verdict.note}", markup=False)
+    console.print(f"[bold]{report.verdict()}[/]", highlight=False)

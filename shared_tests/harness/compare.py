@@ -1,0 +1,108 @@
+"""Comparisons: pure functions from arrays to verdicts. A NaN equals nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared_tests.harness.rounding import FORMATS, GATE, Array, Rounded, to_format
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How many comparisons were made, how many failed or were excused, and the worst deviation in sigma."""
+
+    compared: int = 0
+    failed: int = 0
+    worst: float | None = None
+    excused: int = 0
+    note: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether something was compared and nothing failed."""
+        return self.compared > 0 and self.failed == 0
+
+    def __add__(self, other: Verdict) -> Verdict:
+        worst = [verdict.worst for verdict in (self, other) if verdict.worst is not None]
+        return Verdict(
+            self.compared + other.compared,
+            self.failed + other.failed,
+            float(np.max(worst)) if worst else None,
+            self.excused + other.excused,
+            self.note or other.note,
+        )
+
+
+def failure(note: str, compared: int = 1) -> Verdict:
+    """A verdict of `compared` comparisons that all failed."""
+    return Verdict(compared, compared, note=note)
+
+
+def shape_and_dtype(actual: Array, shape: tuple[int, ...], dtype: str) -> Verdict:
+    """The shape is this, and so is the dtype (of a bfloat16: float32 that holds bfloat16 numbers)."""
+    if actual.shape != shape:
+        return failure(f"expected shape {shape}, got {actual.shape}")
+    if actual.dtype != ("float32" if dtype == "bfloat16" else dtype):
+        return failure(f"expected dtype {dtype}, got {actual.dtype}")
+    if dtype == "bfloat16" and not _same(actual, to_format(actual, dtype)).all():
+        return failure("expected bfloat16 numbers, got more precise ones")
+    return Verdict(1)
+
+
+def within_gate(actual: Array, truth: Rounded) -> Verdict:
+    """Each element lies within GATE sigma of the truth."""
+    if actual.shape != truth.value.shape:
+        return failure(f"expected shape {truth.value.shape}, got {actual.shape}", max(truth.value.size, 1))
+    if not actual.size:
+        return Verdict()
+    error = np.abs(actual.astype(np.float64) - truth.value)
+    deviation = np.divide(error, truth.sigma, out=np.where(error == 0, 0.0, np.inf), where=truth.sigma > 0)
+    deviation[np.isnan(deviation)] = np.inf
+    failed = int((deviation > GATE).sum())
+    worst = np.unravel_index(np.argmax(deviation), deviation.shape)
+    place = tuple(int(i) for i in worst)
+    note = f"{failed} of {actual.size} off, worst at {place}: {actual[worst]:.9g}, expected {truth.value[worst]:.9g}"
+    return Verdict(actual.size, failed, float(deviation[worst]), note=note if failed else "")
+
+
+def bit_identical(left: Array, right: Array, truth: Rounded) -> Verdict:
+    """Two float64 arrays are one after rounding to float32.
+
+    An element that differs is excused if its own interval, GATE sigma about the truth, holds a
+    boundary between two float32 numbers: there, exact agreement is not to be had.
+    """
+    if not left.shape == right.shape == truth.value.shape:
+        return failure(f"expected shape {truth.value.shape}, got {left.shape} and {right.shape}")
+    with np.errstate(over="ignore"):
+        differs = ~_same(left.astype(np.float32), right.astype(np.float32))
+        low, high = ((truth.value + sign * GATE * truth.sigma).astype(np.float32) for sign in (-1, 1))
+    excused = differs & (low != high) & np.isfinite(left) & np.isfinite(right)
+    inside = (np.minimum(left, right) >= truth.value - GATE * truth.sigma) & (
+        np.maximum(left, right) <= truth.value + GATE * truth.sigma
+    )
+    excused &= inside
+    failed = int((differs & ~excused).sum())
+    note = f"{failed} of {differs.size} differ after rounding to float32" if failed else ""
+    return Verdict(differs.size, failed, excused=int(excused.sum()), note=note)
+
+
+def same_bits(actual: Array, expected: Array, what: str) -> Verdict:
+    """The arrays are equal element by element, NaN nowhere (0 and -0 are one)."""
+    if actual.shape != expected.shape:
+        return failure(f"{what}: expected shape {expected.shape}, got {actual.shape}")
+    failed = int((~_same(actual, expected)).sum())
+    return Verdict(actual.size, failed, note=f"{what}: {failed} of {actual.size} differ" if failed else "")
+
+
+def rows_sum_to_one(weights: Array, dtype: str) -> Verdict:
+    """Every row of weights sums to 1, within the noise of its normalisation."""
+    form, squares, keys = FORMATS[dtype], (weights.astype(np.float64) ** 2).sum(-1), weights.shape[-1]
+    variance = form.unit**2 / 3 * squares + form.sums**2 / 3 * keys * (squares + 1 / 3) + keys * form.floor**2
+    sums = weights.astype(np.float64).sum(-1)
+    return within_gate(sums, Rounded(np.ones_like(sums), variance, form))
+
+
+def _same(left: Array, right: Array) -> Array:
+    return np.equal(left, right)

@@ -1,0 +1,212 @@
+"""The judge: runs subjects on cases beside the oracle and says, clause by clause, what holds.
+
+pytest and the command line call the same `judge`. A clause that a subject cannot be asked, for
+want of a capability, yields no finding and is reported as not offered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from shared_tests.harness import compare, oracle
+from shared_tests.harness.case import Case, Trial, draw
+from shared_tests.harness.compare import Verdict
+from shared_tests.harness.refusals import REFUSALS, prepare, refuses
+from shared_tests.harness.rounding import Array, Rounded
+from shared_tests.harness.subject import Implementation, Subject
+
+CLAUSES = {
+    "1.1": "shapes and dtypes",
+    "2.1": "output, against the oracle",
+    "2.2": "attention weights, against the oracle",
+    "2.3": "float64 rounded to float32: same bits, every pair",
+    "2.4": "rows of weights sum to 1",
+    "2.5": "every stage, against the oracle",
+    "3.1": "masked keys: weight exactly 0",
+    "3.2": "no valid key: uniform weights",
+    "3.4": "garbage in padding changes no bit",
+    "3.5": "masked keys and values: gradient exactly 0",
+    "4.1": "gradients of inputs, against the oracle",
+    "4.2": "gradients of weights, against the oracle",
+    "5.1": "weights survive a round trip, bit for bit",
+    "6": "bad inputs refused, same words",
+    "7.1": "inputs and weights never written to",
+    "7.2": "same bits when run again",
+}
+"""The clauses of docs/contract.md that `judge` checks on any subject, in the order of its table."""
+
+GARBAGE = 50.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one clause says of one subject on one case in one dtype."""
+
+    clause: str
+    subject: str
+    case: str
+    dtype: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a subject returned for a trial."""
+
+    output: Array
+    weights: Array
+
+
+def judge(
+    subjects: Sequence[Subject], cases: Mapping[str, Case], advance: Callable[[str], None] = lambda _: None
+) -> list[Finding]:
+    """Judges every subject on every case in every dtype that both claim; `advance` hears of each trial."""
+    findings = [finding for subject in subjects for finding in _refusals(subject)]
+    for name, case in cases.items():
+        for dtype in case.dtypes:
+            advance(f"{name}, {dtype}")
+            findings += _judge_trial([s for s in subjects if _claims(s, case, dtype)], draw(name, case, dtype))
+    return findings
+
+
+def _claims(subject: Subject, case: Case, dtype: str) -> bool:
+    return dtype in subject.dtypes and (subject.additive or not case.additive)
+
+
+def _refusals(subject: Subject) -> Iterator[Finding]:
+    if isinstance(subject, Implementation):
+        for row in REFUSALS:
+            yield Finding("6", subject.name, "bad inputs", "", refuses(subject, row, prepare(subject, row.call)))
+
+
+def _judge_trial(subjects: Iterable[Subject], trial: Trial) -> list[Finding]:
+    """All clauses on one trial: each subject against the oracle, then every pair against each other."""
+    truth = oracle.forward(trial)
+    findings, answers = [], {}
+    for subject in subjects:
+
+        def found(clause: str, verdict: Verdict, name: str = subject.name) -> None:
+            findings.append(Finding(clause, name, trial.name, trial.dtype, verdict))
+
+        try:
+            model = subject.build(trial.config, _copies(trial.weights), trial.dtype)
+            answer = _ask(subject, model, trial)
+            for clause, verdict in _answer_clauses(answer, trial, truth):
+                found(clause, verdict)
+            if trial.dtype == "float64":
+                answers[subject.name] = answer
+            for clause, verdict in _repeat_clauses(subject, model, trial, answer):
+                found(clause, verdict)
+            for clause, verdict in _optional_clauses(subject, model, trial, truth):
+                found(clause, verdict)
+        except Exception as error:  # a port may fail in any way; the report says how
+            words = (str(error).splitlines() or [""])[0]
+            found("1.1", compare.failure(f"{type(error).__name__}: {words}"))
+    return findings + list(_pairs(answers, truth, trial))
+
+
+def _copies(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: array.copy() for name, array in arrays.items()}
+
+
+def _ask(subject: Subject, model: Any, trial: Trial) -> Answer:
+    """Calls `forward`; raises ValueError unless it returns a pair of arrays."""
+    result = subject.forward(model, *trial.inputs)
+    if not isinstance(result, (tuple, list)) or len(result) != 2:
+        raise ValueError(f"forward: expected (output, attention weights), got {type(result).__name__}")
+    return Answer(*(np.array(array) for array in result))
+
+
+def _answer_clauses(answer: Answer, trial: Trial, truth: oracle.Stages) -> Iterator[tuple[str, Verdict]]:
+    output, weights = truth["output"], truth["weights"]
+    yield "1.1", compare.shape_and_dtype(answer.output, output.value.shape, trial.dtype)
+    yield "1.1", compare.shape_and_dtype(answer.weights, weights.value.shape, trial.dtype)
+    yield "2.1", compare.within_gate(answer.output, output)
+    yield "2.2", compare.within_gate(answer.weights, weights)
+    if answer.weights.shape != weights.value.shape:
+        return
+    yield "2.4", compare.rows_sum_to_one(answer.weights, trial.dtype)
+    lengths = trial.lengths[:, None, :, None]  # against (batch, heads, queries, keys)
+    masked = np.broadcast_to((np.arange(trial.keys.shape[1]) >= lengths) & (lengths > 0), weights.value.shape)
+    yield "3.1", compare.same_bits(answer.weights[masked], np.zeros(masked.sum()), "masked weights")
+    uniform = np.broadcast_to(lengths == 0, weights.value.shape)
+    yield "3.2", compare.within_gate(answer.weights[uniform], weights[uniform])
+
+
+def _repeat_clauses(
+    subject: Subject, model: Any, trial: Trial, answer: Answer
+) -> Iterator[tuple[str, Verdict]]:
+    """Runs again: the same inputs give the same bits, garbage in padding too, and nothing is written to."""
+    mine = replace(
+        trial,
+        **{x: getattr(trial, x).copy() for x in ("queries", "keys", "values")},
+        valid_lens=None if trial.valid_lens is None else trial.valid_lens.copy(),
+    )
+    again = _ask(subject, model, mine)
+    yield "7.2", compare.same_bits(again.output, answer.output, "output run again")
+    yield "7.2", compare.same_bits(again.weights, answer.weights, "weights run again")
+    for x in ("queries", "keys", "values", "valid_lens"):
+        if (given := getattr(trial, x)) is not None:
+            yield "7.1", compare.same_bits(getattr(mine, x), given, x)
+    padding = _padding(trial)
+    if padding.any():
+        keys, values = mine.keys.copy(), mine.values.copy()
+        keys[padding], values[padding] = GARBAGE, -GARBAGE
+        garbled = _ask(subject, model, replace(mine, keys=keys, values=values))
+        rows = trial.lengths > 0
+        yield "3.4", compare.same_bits(garbled.output[rows], answer.output[rows], "output with garbage in padding")
+
+
+def _padding(trial: Trial) -> Array:
+    """(batch, keys): keys that no query with a valid key attends to."""
+    reach = trial.lengths.max(axis=1, initial=0)
+    return np.arange(trial.keys.shape[1]) >= reach[:, None]
+
+
+def _optional_clauses(
+    subject: Any, model: Any, trial: Trial, truth: oracle.Stages
+) -> Iterator[tuple[str, Verdict]]:
+    if hasattr(subject, "stages") and trial.dtype == "float64":
+        stages = subject.stages(model, *trial.inputs)
+        for name in truth:
+            yield "2.5", _named(name, stages, truth[name])
+    if hasattr(subject, "gradients"):
+        gradients = subject.gradients(model, *trial.inputs, trial.cotangent)
+        expected = oracle.backward(trial, truth)
+        for name, gradient in expected.items():
+            yield "4.2" if name in trial.weights else "4.1", _named(name, gradients, gradient)
+        untouched = _padding(trial) & (trial.lengths > 0).all(axis=1)[:, None]
+        for x in ("keys", "values"):
+            if untouched.any() and np.shape(gradients.get(x)) == getattr(trial, x).shape:
+                zeros = np.zeros_like(gradients[x][untouched])
+                yield "3.5", compare.same_bits(gradients[x][untouched], zeros, f"gradient of masked {x}")
+    if isinstance(subject, Implementation):
+        layer, _ = model
+        exported = subject.package.export_weights(layer)
+        for name, array in trial.weights.items():
+            yield "5.1", compare.same_bits(exported.get(name, np.empty(0)), array, name)
+
+
+def _named(name: str, arrays: Mapping[str, Array], truth: Rounded) -> Verdict:
+    if name not in arrays:
+        return compare.failure(f"{name}: missing")
+    verdict = compare.within_gate(np.asarray(arrays[name]), truth)
+    return replace(verdict, note=verdict.note and f"{name}: {verdict.note}")
+
+
+def _pairs(answers: Mapping[str, Answer], truth: oracle.Stages, trial: Trial) -> Iterator[Finding]:
+    """Every two subjects, and each with the oracle, on outputs and weights rounded to float32."""
+    parties = answers | {"oracle": Answer(truth["output"].value, truth["weights"].value)}
+    for left, right in combinations(parties, 2):
+        for stage in ("output", "weights"):
+            arrays = (getattr(parties[name], stage) for name in (left, right))
+            verdict = compare.bit_identical(*arrays, truth[stage])
+            note = verdict.note and f"{left} and {right}, {stage}: {verdict.note}"
+            for name in (left, right):
+                if name != "oracle":
+                    yield Finding("2.3", name, trial.name, trial.dtype, replace(verdict, note=note))

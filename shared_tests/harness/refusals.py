@@ -1,0 +1,177 @@
+"""The contract's table of bad inputs (clause group 6): what is wrong, and the error's type and words.
+
+A row starts from a good call and changes some of its arguments. An array is written as its
+shape, or as (shape, dtype).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shared_tests.harness.compare import Verdict, failure
+from shared_tests.harness.subject import Implementation
+
+SIZES = {
+    "key_size": 7,
+    "query_size": 5,
+    "value_size": 11,
+    "num_hiddens": 12,
+    "num_heads": 3,
+    "dropout": 0.0,
+}
+ADDITIVE_SIZES = {"key_size": 7, "query_size": 5, "num_hiddens": 13, "dropout": 0.0}
+ARRAYS = {
+    "queries": ((2, 4, 5), "float32"),
+    "keys": ((2, 6, 7), "float32"),
+    "values": ((2, 6, 11), "float32"),
+    "valid_lens": ((2,), "int32"),
+}
+GOOD = {
+    "MultiHeadAttention": SIZES,
+    "AdditiveAttention": ADDITIVE_SIZES,
+    "DotProductAttention": {"dropout": 0.0},
+    "masked_softmax": {"scores": ((2, 4, 6), "float32"), "valid_lens": ((2,), "int32")},
+    "transpose_qkv": {"x": ((2, 4, 12), "float32"), "num_heads": 3},
+    "transpose_output": {"x": ((6, 4, 4), "float32"), "num_heads": 3},
+    "attend": ARRAYS,
+    "attend by dot product": ARRAYS | {"keys": ((2, 6, 5), "float32")},
+    "attend additively": ARRAYS,
+}
+"""Calls that are accepted: constructors, functions, and calls of a layer."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A good call with some arguments changed, and the error that it raises."""
+
+    number: str
+    call: str
+    changes: dict[str, Any]
+    error: type[Exception]
+    words: str
+
+
+def _rows(group: str, *rows: tuple[str, dict[str, Any], type[Exception], str]) -> list[Refusal]:
+    return [Refusal(f"{group}.{i}", *row) for i, row in enumerate(rows, 1)]
+
+
+MULTIHEAD, ATTEND = "MultiHeadAttention", "attend"
+REFUSALS = [
+    *_rows(
+        "6.1",  # sizes and probabilities
+        (MULTIHEAD, {"num_hiddens": 0}, ValueError, "num_hiddens: expected at least 1, got 0"),
+        (MULTIHEAD, {"num_heads": 0}, ValueError, "num_heads: expected at least 1, got 0"),
+        (MULTIHEAD, {"num_heads": -3}, ValueError, "num_heads: expected at least 1, got -3"),
+        (MULTIHEAD, {"key_size": 0}, ValueError, "key_size: expected at least 1, got 0"),
+        (MULTIHEAD, {"query_size": 0}, ValueError, "query_size: expected at least 1, got 0"),
+        (MULTIHEAD, {"value_size": -1}, ValueError, "value_size: expected at least 1, got -1"),
+        (MULTIHEAD, {"num_heads": 2.0}, TypeError, "num_heads: expected an integer, got 2.0"),
+        (MULTIHEAD, {"num_hiddens": "12"}, TypeError, "num_hiddens: expected an integer, got '12'"),
+        (MULTIHEAD, {"num_heads": True}, TypeError, "num_heads: expected an integer, got True"),
+        (MULTIHEAD, {"num_heads": 5}, ValueError, "num_hiddens: expected a multiple of num_heads 5, got 12"),
+        (MULTIHEAD, {"dropout": 1.0}, ValueError, "dropout: expected a number in [0, 1), got 1.0"),
+        (MULTIHEAD, {"dropout": -0.1}, ValueError, "dropout: expected a number in [0, 1), got -0.1"),
+        (MULTIHEAD, {"dropout": float("nan")}, ValueError, "dropout: expected a number in [0, 1), got nan"),
+        (MULTIHEAD, {"dropout": None}, TypeError, "dropout: expected a number, got None"),
+        ("DotProductAttention", {"dropout": 1}, ValueError, "dropout: expected a number in [0, 1), got 1"),
+        ("AdditiveAttention", {"dropout": 2.0}, ValueError, "dropout: expected a number in [0, 1), got 2.0"),
+        ("AdditiveAttention", {"num_hiddens": 0}, ValueError, "num_hiddens: expected at least 1, got 0"),
+    ),
+    *_rows(
+        "6.2",  # the helpers
+        ("transpose_qkv", {"x": (4, 12)}, ValueError, "x: expected rank 3 (batch, length, hidden), got shape (4, 12)"),
+        ("transpose_qkv", {"num_heads": 5}, ValueError, "x: hidden: expected a multiple of num_heads 5, got 12"),
+        ("transpose_qkv", {"num_heads": 0}, ValueError, "num_heads: expected at least 1, got 0"),
+        (
+            "transpose_output",
+            {"x": (6, 4)},
+            ValueError,
+            "x: expected rank 3 (batch*heads, length, depth), got shape (6, 4)",
+        ),
+        ("transpose_output", {"num_heads": 4}, ValueError, "x: batch*heads: expected a multiple of num_heads 4, got 6"),
+        (
+            "masked_softmax",
+            {"scores": (2, 6)},
+            ValueError,
+            "scores: expected rank 3 (batch, queries, keys), got shape (2, 6)",
+        ),
+        ("masked_softmax", {"scores": (2, 4, 0)}, ValueError, "scores: expected at least 1 key, got 0"),
+        ("masked_softmax", {"scores": ((2, 4, 6), "int32")}, TypeError, "scores: expected float dtype, got int32"),
+        ("masked_softmax", {"valid_lens": (3,)}, ValueError, "valid_lens: expected shape (2,) or (2, 4), got (3,)"),
+        ("masked_softmax", {"valid_lens": ()}, ValueError, "valid_lens: expected shape (2,) or (2, 4), got ()"),
+        (
+            "masked_softmax",
+            {"valid_lens": ((2,), "bool")},
+            TypeError,
+            "valid_lens: expected int dtype, got bool",
+        ),
+    ),
+    *_rows(
+        "6.3",  # calls of the layer
+        (ATTEND, {"queries": (2, 5)}, ValueError, "queries: expected rank 3 (batch, queries, width), got shape (2, 5)"),
+        (ATTEND, {"keys": (6, 7)}, ValueError, "keys: expected rank 3 (batch, keys, width), got shape (6, 7)"),
+        (
+            ATTEND,
+            {"values": (2, 6, 11, 1)},
+            ValueError,
+            "values: expected rank 3 (batch, keys, width), got shape (2, 6, 11, 1)",
+        ),
+        (ATTEND, {"queries": (2, 4, 7)}, ValueError, "queries: expected width 5, got 7"),
+        (ATTEND, {"keys": (2, 6, 5)}, ValueError, "keys: expected width 7, got 5"),
+        (ATTEND, {"values": (2, 6, 7)}, ValueError, "values: expected width 11, got 7"),
+        (ATTEND, {"keys": (3, 6, 7)}, ValueError, "keys: expected batch 2, got 3"),
+        (ATTEND, {"values": (1, 6, 11)}, ValueError, "values: expected batch 2, got 1"),
+        (ATTEND, {"values": (2, 5, 11)}, ValueError, "values: expected length 6, got 5"),
+        (ATTEND, {"keys": (2, 0, 7), "values": (2, 0, 11)}, ValueError, "keys: expected at least 1 key, got 0"),
+        (ATTEND, {"queries": ((2, 4, 5), "int32")}, TypeError, "queries: expected float dtype, got int32"),
+        (ATTEND, {"valid_lens": ((2,), "float32")}, TypeError, "valid_lens: expected int dtype, got float32"),
+        (ATTEND, {"valid_lens": (3,)}, ValueError, "valid_lens: expected shape (2,) or (2, 4), got (3,)"),
+        (ATTEND, {"valid_lens": (2, 6)}, ValueError, "valid_lens: expected shape (2,) or (2, 4), got (2, 6)"),
+        (ATTEND, {"valid_lens": (2, 4, 1)}, ValueError, "valid_lens: expected shape (2,) or (2, 4), got (2, 4, 1)"),
+        ("attend by dot product", {"keys": (2, 6, 7)}, ValueError, "keys: expected width 5, got 7"),
+        ("attend additively", {"queries": (2, 4, 7)}, ValueError, "queries: expected width 5, got 7"),
+        ("attend additively", {"values": (2, 5, 11)}, ValueError, "values: expected length 6, got 5"),
+    ),
+]
+
+
+def prepare(subject: Implementation, call: str) -> Any:
+    """What a row calls: a class, a function, or a layer made ready."""
+    if call.startswith("attend"):
+        if call == "attend by dot product":
+            return subject.make("DotProductAttention", 0.0)
+        name = "AdditiveAttention" if call == "attend additively" else "MultiHeadAttention"
+        return subject.make(name, **GOOD[name])
+    if call in GOOD and "x" not in GOOD[call] and "scores" not in GOOD[call]:
+        return lambda **sizes: subject.make(call, **sizes)
+    return getattr(subject.package, call)
+
+
+def arguments(call: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """The good arguments of a call with these changes, arrays as zeros of the shape they are written as."""
+    return {
+        name: _array(changes.get(name, good), good[1]) if isinstance(good, tuple) else changes.get(name, good)
+        for name, good in GOOD[call].items()
+    }
+
+
+def _array(written: Any, dtype: str) -> Any:
+    if len(written) == 2 and isinstance(written[0], tuple):
+        written, dtype = written
+    return np.zeros(written, dtype)
+
+
+def refuses(subject: Implementation, row: Refusal, function: Any) -> Verdict:
+    """The call raises the row's error, type and words alike, and nothing else."""
+    values = arguments(row.call, row.changes)
+    tensors = {name: subject.tensor(x, str(x.dtype)) if isinstance(x, np.ndarray) else x for name, x in values.items()}
+    try:
+        function(**tensors)
+    except Exception as error:
+        if (type(error), str(error)) == (row.error, row.words):
+            return Verdict(1)
+        return failure(f"{row.number}: expected {row.error.__name__}: {row.words}, got {type(error).__name__}: {error}")
+    return failure(f"{row.number}: expected {row.error.__name__}: {row.words}, got no error")

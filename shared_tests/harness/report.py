@@ -1,0 +1,89 @@
+"""Reports: findings gathered into a table of clauses and subjects, one verdict, and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import reduce
+from operator import add
+from typing import Any
+
+from shared_tests.harness.compare import Verdict
+from shared_tests.harness.judge import CLAUSES, Finding
+from shared_tests.harness.rounding import GATE
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings on some subjects."""
+
+    subjects: Sequence[str]
+    findings: Sequence[Finding]
+
+    def cell(self, clause: str, subject: str) -> Verdict | None:
+        """What a clause says of a subject over all cases; None if it was not offered."""
+        verdicts = [f.verdict for f in self.findings if (f.clause, f.subject) == (clause, subject)]
+        return reduce(add, verdicts) if verdicts else None
+
+    @property
+    def cells(self) -> dict[tuple[str, str], Verdict | None]:
+        """Every clause and subject."""
+        return {(clause, subject): self.cell(clause, subject) for clause in CLAUSES for subject in self.subjects}
+
+    @property
+    def compared(self) -> int:
+        """How many comparisons were made."""
+        return sum(cell.compared for cell in self.cells.values() if cell)
+
+    @property
+    def failures(self) -> list[Finding]:
+        """The findings that do not hold."""
+        return [finding for finding in self.findings if finding.verdict.failed]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every subject was compared, and every clause it was asked holds."""
+        asked = all(self.cell("2.1", subject) for subject in self.subjects)
+        return bool(self.subjects) and asked and all(cell is None or cell.holds for cell in self.cells.values())
+
+    def verdict(self) -> str:
+        """The report in one line."""
+        names, cases = ", ".join(self.subjects), len({f.case for f in self.findings if f.dtype})
+        if self.holds:
+            return f"HOLDS: {names}: {self.compared:,} comparisons over {cases} cases, none off by more than {GATE:g}σ"
+        broken = [clause for clause in CLAUSES if any(c and not c.holds for (k, _), c in self.cells.items() if k == clause)]
+        what = f"clauses {', '.join(broken)}" if broken else "nothing was compared"
+        return f"FAILS: {names}: {what}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The verdict, every cell, and every finding that does not hold."""
+        return {
+            "holds": self.holds,
+            "gate_sigma": GATE,
+            "subjects": list(self.subjects),
+            "clauses": [
+                {
+                    "clause": clause,
+                    "title": title,
+                    "subjects": {s: _cell_json(self.cell(clause, s)) for s in self.subjects},
+                }
+                for clause, title in CLAUSES.items()
+            ],
+            "failures": [asdict(finding) for finding in self.failures],
+        }
+
+
+def _cell_json(cell: Verdict | None) -> dict[str, Any] | None:
+    return None if cell is None else asdict(cell) | {"holds": cell.holds}
+
+
+def describe(cell: Verdict | None) -> str:
+    """A cell in words: the worst deviation, or how many differ, and how many were compared."""
+    if cell is None:
+        return "not offered"
+    if cell.worst is not None:
+        words = f"{cell.worst:.2f}σ"
+    else:
+        words = f"{cell.failed:,} differ" if cell.failed else "exact"
+    excused = f", {cell.excused:,} excused" if cell.excused else ""
+    return f"{'' if cell.holds else '✗ '}{words}{excused} of {cell.compared:,}"

@@ -1,0 +1,43 @@
+"""Arrays in safetensors files: read with one clear line for what is no such file, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from shared_tests.harness.rounding import Array
+
+
+def read_arrays(path: Path | Traversable) -> dict[str, Array]:
+    """Reads {name: array}. Raises ValueError, in one line, for a file that is no whole safetensors file."""
+    try:
+        return load(path.read_bytes())
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: expected a safetensors file, got one that is truncated or foreign ({error})") from None
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Writes {name: array}, to a temporary name that then replaces `path`, which until then stays as it was."""
+    # safetensors writes an array's memory as it lies, so one that is not contiguous would be scrambled.
+    data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    write_bytes(path, data)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,198 @@
+"""Subjects: what a port gives to be judged, and how one is found by name or in a file."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from shared_tests.harness.case import Config
+from shared_tests.harness.rounding import Array
+
+
+class Subject:
+    """A port of multi-head attention: NumPy arrays in, NumPy arrays out; a framework appears nowhere else.
+
+    A port gives `build` and `forward`. Two more are optional, `gradients` and `stages`; what a
+    port does not have is reported as not offered, never as passed:
+
+        gradients(model, queries, keys, values, valid_lens, cotangent)
+            -> {"queries", "keys", "values" and each canonical weight name: array}
+        stages(model, queries, keys, values, valid_lens) -> {stage name: array}, as in `oracle.forward`
+    """
+
+    name = ""
+    """How reports call it; the class's name if empty."""
+    dtypes: tuple[str, ...] = ("float64", "float32")
+    """What it claims to compute in; "bfloat16" and "float16" may be added. bfloat16 goes in and out as float32."""
+    additive = False
+    """Whether it does additive scoring, which the weights "attention.…" ask for."""
+
+    def build(self, config: Config, weights: Mapping[str, Array], dtype: str) -> Any:
+        """Makes a model, any object, with these sizes and canonical weights."""
+        raise NotImplementedError(f"{type(self).__name__}: expected a method build(config, weights, dtype)")
+
+    def forward(
+        self, model: Any, queries: Array, keys: Array, values: Array, valid_lens: Array | None
+    ) -> tuple[Array, Array]:
+        """Returns the output (batch, queries, hidden) and the weights (batch, heads, queries, keys)."""
+        raise NotImplementedError(f"{type(self).__name__}: expected a method forward(model, queries, …)")
+
+
+class Implementation(Subject):
+    """One of our own packages: a subject that also opens its whole public surface to the tests.
+
+    A subclass names its package and tells how its framework makes a layer, takes an array, gives one back,
+    compiles a function and finds gradients. A model is the pair of a layer and its dtype.
+    """
+
+    dtypes = ("float64", "float32", "bfloat16", "float16")
+    additive = True
+    package: ModuleType
+
+    def precision(self, dtype: str) -> AbstractContextManager[Any]:
+        """Where numbers of `dtype` can be had; anywhere, but in JAX."""
+        del dtype
+        return nullcontext()
+
+    def make(self, name: str, *arguments: Any, dtype: str = "float32", **options: Any) -> Any:
+        """A layer of the package's class `name`, with dropout off."""
+        raise NotImplementedError
+
+    def training(self, layer: Any) -> Any:
+        """The layer with dropout on, called as the layer is."""
+        raise NotImplementedError
+
+    def tensor(self, array: Array, dtype: str) -> Any:
+        """The framework's tensor of an array, in `dtype` if it is floating."""
+        raise NotImplementedError
+
+    def array(self, tensor: Any) -> Array:
+        """The NumPy array of a tensor; float32 for bfloat16."""
+        raise NotImplementedError
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A layer, or a function of tensors, under the framework's compiler."""
+        raise NotImplementedError
+
+    def train(
+        self,
+        config: Config,
+        weights: Mapping[str, Array],
+        batches: Iterable[tuple[Array, Array]],
+        optimizer: str,
+        rate: float,
+        dtype: str,
+    ) -> Iterator[tuple[float, dict[str, Array]]]:
+        """Trains the digits classifier: yields the loss of every batch, and all weights after its step.
+
+        optimizer: "sgd" or "adam". weights: those of the layer, "head.weight" and "head.bias".
+        """
+        raise NotImplementedError
+
+    def run(self, function: Callable[..., Any], *arguments: Any, dtype: str = "float64", **options: Any) -> Any:
+        """Calls a function of the framework with NumPy arrays, and gives back NumPy arrays."""
+        with self.precision(dtype):
+            tensors = [self.tensor(x, dtype) if isinstance(x, np.ndarray) else x for x in arguments]
+            result = function(*tensors, **options)
+            return tuple(map(self.array, result)) if isinstance(result, tuple) else self.array(result)
+
+    def build(self, config: Config, weights: Mapping[str, Array], dtype: str) -> Any:
+        """The layer with these weights, and its dtype."""
+        scoring = {}
+        if "attention.w_v.weight" in weights:
+            sizes = config.depth, config.depth, weights["attention.w_v.weight"].shape[1]
+            scoring["attention"] = self.make("AdditiveAttention", *sizes, 0.0, dtype=dtype)
+        layer = self.make("MultiHeadAttention", **config, dropout=0.0, dtype=dtype, **scoring)
+        with self.precision(dtype):
+            self.package.load_weights(layer, weights)
+        return layer, dtype
+
+    def forward(
+        self, model: Any, queries: Array, keys: Array, values: Array, valid_lens: Array | None
+    ) -> tuple[Array, Array]:
+        """Calls the layer for its output and weights."""
+        layer, dtype = model
+        output, weights = self.run(layer, queries, keys, values, valid_lens, dtype=dtype, need_weights=True)
+        return output, weights
+
+    def stages(
+        self, model: Any, queries: Array, keys: Array, values: Array, valid_lens: Array | None
+    ) -> dict[str, Array]:
+        """Walks the layer by its public parts."""
+        layer, dtype = model
+        heads, batch = layer.num_heads, len(queries)
+        per_head = None if valid_lens is None else np.repeat(valid_lens, heads, axis=0)
+
+        def walk(queries: Any, keys: Any, values: Any, valid_lens: Any) -> tuple[Any, ...]:
+            projected = layer.W_q(queries), layer.W_k(keys), layer.W_v(values)
+            split = [self.package.transpose_qkv(x, heads) for x in projected]
+            scores = layer.attention.score(*split[:2])
+            weights = self.package.masked_softmax(scores, valid_lens)
+            context = weights @ split[2]
+            concatenation = self.package.transpose_output(context, heads)
+            return *projected, *split, scores, weights, context, concatenation, layer.W_o(concatenation)
+
+        stages = self.run(walk, queries, keys, values, per_head, dtype=dtype)
+        names = [f"{how}_{x}" for how in ("projected", "split") for x in ("queries", "keys", "values")]
+        names += ["scores", "weights", "context", "concatenation", "output"]
+        flat = ("split_queries", "split_keys", "split_values", "scores", "weights", "context")
+        return {
+            name: stage.reshape(batch, heads, *stage.shape[1:]) if name in flat else stage
+            for name, stage in zip(names, stages, strict=True)
+        }
+
+
+def find(name: str) -> Subject:
+    """The subject called `name` in `shared_tests.subjects`, or the class that FILE.py:Class names.
+
+    Raises ValueError, in one line, if there is none or it lacks `build` or `forward`; ImportError if its
+    framework is missing.
+    """
+    if ".py:" in name:
+        path, _, class_name = name.rpartition(":")
+        return _from_file(Path(path), class_name)
+    module_name = f"shared_tests.subjects.{name}"
+    if not name.isidentifier() or importlib.util.find_spec(module_name) is None:
+        raise ValueError(f"subject: expected one of {', '.join(known())} or FILE.py:Class, got {name}")
+    module = importlib.import_module(module_name)
+    classes = (c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module_name)
+    (found,) = (c for c in classes if issubclass(c, Subject))
+    return _named(found())
+
+
+def known() -> list[str]:
+    """The names of the subjects that come with the project."""
+    package = importlib.import_module("shared_tests.subjects")
+    return sorted(path.stem for path in Path(str(package.__file__)).parent.glob("*.py") if path.stem != "__init__")
+
+
+def _from_file(path: Path, class_name: str) -> Subject:
+    if not path.is_file():
+        raise ValueError(f"subject: expected a file, got {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None  # the name ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    spec.loader.exec_module(module)
+    found = getattr(module, class_name, None)
+    if not isinstance(found, type):
+        raise ValueError(f"subject: expected a class {class_name} in {path}, got none")
+    missing = [method for method in ("build", "forward") if not hasattr(found, method)]
+    if missing:
+        raise ValueError(f"subject: expected {class_name} to have build and forward, got no {' and no '.join(missing)}")
+    if not issubclass(found, Subject):  # a port need not import this project
+        found = type(class_name, (found, Subject), {"__module__": found.__module__})
+    return _named(found())
+
+
+def _named(subject: Subject) -> Subject:
+    subject.name = subject.name or type(subject).__name__
+    return subject

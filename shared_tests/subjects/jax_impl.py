@@ -1,0 +1,102 @@
+"""`jax_impl` as a subject."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+import jax_impl
+from shared_tests.harness.subject import Implementation
+from shared_tests.harness.training import EPSILON
+
+
+class JaxImpl(Implementation):
+    name = "jax_impl"
+    package = jax_impl
+
+    def precision(self, dtype):
+        return jax.enable_x64(dtype == "float64")
+
+    def make(self, name, *arguments, dtype="float32", **options):
+        if name != "DotProductAttention":  # it has no weights, hence no dtype
+            options["param_dtype"] = jnp.dtype(dtype)
+        with self.precision(dtype):
+            layer = getattr(jax_impl, name)(*arguments, rngs=nnx.Rngs(0), **options)
+        layer.eval()
+        return layer
+
+    def training(self, layer):
+        layer.train()
+        return layer
+
+    def tensor(self, array, dtype):
+        return jnp.asarray(array, dtype if array.dtype.kind == "f" else None)
+
+    def array(self, tensor):
+        return np.array(tensor, np.float32 if tensor.dtype == jnp.bfloat16 else None)
+
+    def compiled(self, function):
+        return jax.jit(function, static_argnames="need_weights")
+
+    def forward(self, model, queries, keys, values, valid_lens):
+        layer, dtype = model
+        return self.run(_forward, layer, queries, keys, values, valid_lens, dtype=dtype)
+
+    def gradients(self, model, queries, keys, values, valid_lens, cotangent):
+        layer, dtype = model
+        arrays = queries, keys, values, valid_lens, cotangent
+        with self.precision(dtype):
+            gradients, inputs = _gradients(layer, *(None if x is None else self.tensor(x, dtype) for x in arrays))
+            inputs = dict(zip(("queries", "keys", "values"), map(self.array, inputs), strict=True))
+            return inputs | jax_impl.export_weights(gradients)
+
+    def train(self, config, weights, batches, optimizer, rate, dtype):
+        with self.precision(dtype):
+            classifier = Classifier(*(self.tensor(weights[f"head.{name}"], dtype) for name in ("weight", "bias")))
+            classifier.layer, _ = self.build(config, {n: w for n, w in weights.items() if "head" not in n}, dtype)
+            rule = optax.sgd(rate) if optimizer == "sgd" else optax.adam(rate, eps=EPSILON)
+            update = nnx.Optimizer(classifier, rule, wrt=nnx.Param)
+        for rows, labels in batches:
+            with self.precision(dtype):
+                loss = _step(classifier, update, self.tensor(rows, dtype), jnp.asarray(labels))
+                head = {"head.weight": classifier.weight[...], "head.bias": classifier.bias[...]}
+                trained = jax_impl.export_weights(classifier.layer)
+                yield float(loss), trained | {name: self.array(x) for name, x in head.items()}
+
+
+class Classifier(nnx.Module):
+    def __init__(self, weight, bias):
+        self.layer = nnx.data(None)
+        self.weight, self.bias = nnx.Param(weight), nnx.Param(bias)
+
+    def __call__(self, x):
+        return self.layer(x, x, x).mean(axis=1) @ self.weight.T + self.bias
+
+
+@nnx.jit
+def _step(classifier, update, rows, labels):
+    def loss(classifier):
+        return optax.softmax_cross_entropy_with_integer_labels(classifier(rows), labels).mean()
+
+    value, gradients = nnx.value_and_grad(loss)(classifier)
+    update.update(classifier, gradients)
+    return value
+
+
+@jax.jit
+def _forward(layer, queries, keys, values, valid_lens):
+    return layer(queries, keys, values, valid_lens, need_weights=True)
+
+
+@jax.jit
+def _gradients(layer, queries, keys, values, valid_lens, cotangent):
+    """A layer whose parameters are the gradients, and the gradients of the inputs."""
+    graph, parameters, rest = nnx.split(layer, nnx.Param, ...)
+
+    def output(parameters, queries, keys, values):
+        return nnx.merge(graph, parameters, rest)(queries, keys, values, valid_lens)
+
+    _, pull_back = jax.vjp(output, parameters, queries, keys, values)
+    parameters, *inputs = pull_back(cotangent)
+    return nnx.merge(graph, parameters, rest), inputs

@@ -1,0 +1,65 @@
+"""`tf_impl` as a subject."""
+
+import os
+from functools import partial
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets on standard error
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tf_impl
+from shared_tests.harness.subject import Implementation
+from shared_tests.harness.training import EPSILON
+
+
+class TfImpl(Implementation):
+    name = "tf_impl"
+    package = tf_impl
+
+    def make(self, name, *arguments, dtype="float32", **options):
+        return getattr(tf_impl, name)(*arguments, dtype=dtype, **options)
+
+    def training(self, layer):
+        return partial(layer, training=True)
+
+    def tensor(self, array, dtype):
+        return tf.cast(array, dtype) if array.dtype.kind == "f" else tf.constant(array)
+
+    def array(self, tensor):
+        return np.array(tensor, np.float32 if tensor.dtype == tf.bfloat16 else None)
+
+    def compiled(self, function):
+        return tf.function(function)
+
+    def gradients(self, model, queries, keys, values, valid_lens, cotangent):
+        layer, dtype = model
+        inputs = [self.tensor(x, dtype) for x in (queries, keys, values)]
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            output = layer(*inputs, None if valid_lens is None else self.tensor(valid_lens, dtype))
+        sources = inputs, layer.trainable_variables
+        inputs, parameters = tape.gradient(output, sources, output_gradients=self.tensor(cotangent, dtype))
+        twin = type(layer).from_config(layer.get_config())
+        for variable, gradient in zip(twin.trainable_variables, parameters, strict=True):
+            variable.assign(gradient)
+        inputs = dict(zip(("queries", "keys", "values"), map(self.array, inputs), strict=True))
+        return inputs | tf_impl.export_weights(twin)
+
+    def train(self, config, weights, batches, optimizer, rate, dtype):
+        head = [keras.Variable(weights[f"head.{name}"], dtype=dtype) for name in ("weight", "bias")]
+        layer, _ = self.build(config, {name: w for name, w in weights.items() if "head" not in name}, dtype)
+        variables = [*layer.trainable_variables, *head]
+        if optimizer == "sgd":
+            update = keras.optimizers.SGD(rate)
+        else:
+            update = keras.optimizers.Adam(rate, epsilon=EPSILON)
+        for rows, labels in batches:
+            x = self.tensor(rows, dtype)
+            with tf.GradientTape() as tape:
+                logits = tf.reduce_mean(layer(x, x, x), axis=1) @ tf.transpose(head[0]) + head[1]
+                loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+            update.apply(tape.gradient(loss, variables), variables)
+            weight, bias = map(self.array, head)
+            yield float(loss), tf_impl.export_weights(layer) | {"head.weight": weight, "head.bias": bias}

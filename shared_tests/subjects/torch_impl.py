@@ -1,0 +1,60 @@
+"""`torch_impl` as a subject."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+import torch_impl
+from shared_tests.harness.subject import Implementation
+from shared_tests.harness.training import EPSILON
+
+
+class TorchImpl(Implementation):
+    name = "torch_impl"
+    package = torch_impl
+
+    def make(self, name, *arguments, dtype="float32", **options):
+        if name != "DotProductAttention":  # it has no weights, hence no dtype
+            options["dtype"] = getattr(torch, dtype)
+        return getattr(torch_impl, name)(*arguments, **options).eval()
+
+    def training(self, layer):
+        return layer.train()
+
+    def tensor(self, array, dtype):
+        tensor = torch.tensor(array)
+        return tensor.to(getattr(torch, dtype)) if tensor.is_floating_point() else tensor
+
+    def array(self, tensor):
+        tensor = tensor.detach()
+        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+    def compiled(self, function):
+        return torch.compile(function, fullgraph=True)
+
+    def gradients(self, model, queries, keys, values, valid_lens, cotangent):
+        layer, dtype = model
+        inputs = [self.tensor(x, dtype).requires_grad_() for x in (queries, keys, values)]
+        output = layer(*inputs, None if valid_lens is None else self.tensor(valid_lens, dtype))
+        names, parameters = zip(*layer.named_parameters(), strict=True)
+        gradients = torch.autograd.grad(output, (*inputs, *parameters), self.tensor(cotangent, dtype))
+        names = ("queries", "keys", "values", *names)
+        return {name: self.array(gradient) for name, gradient in zip(names, gradients, strict=True)}
+
+    def train(self, config, weights, batches, optimizer, rate, dtype):
+        head = [nn.Parameter(self.tensor(weights[f"head.{name}"], dtype)) for name in ("weight", "bias")]
+        layer, _ = self.build(config, {name: w for name, w in weights.items() if "head" not in name}, dtype)
+        parameters = [*layer.parameters(), *head]
+        if optimizer == "sgd":
+            update = torch.optim.SGD(parameters, rate)
+        else:
+            update = torch.optim.Adam(parameters, rate, eps=EPSILON)
+        for rows, labels in batches:
+            x = self.tensor(rows, dtype)
+            logits = functional.linear(layer(x, x, x).mean(dim=1), *head)
+            loss = functional.cross_entropy(logits, torch.tensor(labels))
+            update.zero_grad()
+            loss.backward()
+            update.step()
+            weight, bias = map(self.array, head)
+            yield loss.item(), torch_impl.export_weights(layer) | {"head.weight": weight.copy(), "head.bias": bias.copy()}

@@ -1,0 +1,112 @@
+"""Refusals: a bad input is named, with what was expected and what came (contract, clause group 6).
+
+Shapes and dtypes alone decide, so this file is the same in the three packages, to the
+letter. A dimension that a graph does not know while it is traced is None, and passes.
+"""
+
+from numbers import Integral, Real
+
+import numpy as np
+
+
+def check_sizes(**sizes):
+    """Raises TypeError or ValueError unless every keyword is an integer of at least 1."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, Integral):
+            raise TypeError(f"{name}: expected an integer, got {size!r}")
+        if size < 1:
+            raise ValueError(f"{name}: expected at least 1, got {size}")
+
+
+def check_heads(name, width, num_heads):
+    """Raises ValueError unless `width` (None: not known yet) splits evenly into `num_heads`."""
+    check_sizes(num_heads=num_heads)
+    if width is not None and width % num_heads != 0:
+        raise ValueError(f"{name}: expected a multiple of num_heads {num_heads}, got {width}")
+
+
+def check_dropout(dropout):
+    """Raises TypeError or ValueError unless `dropout` is a probability in [0, 1)."""
+    if isinstance(dropout, bool) or not isinstance(dropout, Real):
+        raise TypeError(f"dropout: expected a number, got {dropout!r}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout: expected a number in [0, 1), got {dropout}")
+
+
+def check_array(name, x, kind, *axes):
+    """Returns the shape of `x`; raises unless its dtype is of `kind` and it has these `axes`."""
+    if not hasattr(x, "shape"):
+        raise TypeError(f"{name}: expected an array, got {type(x).__name__}")
+    dtype = str(getattr(x.dtype, "name", x.dtype)).removeprefix("torch.")
+    if kind not in dtype:  # "float" names bfloat16 too, "int" uint8
+        raise TypeError(f"{name}: expected {kind} dtype, got {dtype}")
+    shape = tuple(x.shape)
+    if axes and len(shape) != len(axes):
+        raise ValueError(f"{name}: expected rank {len(axes)} ({', '.join(axes)}), got shape {shape}")
+    return shape
+
+
+def check_valid_lens(valid_lens, batch, queries):
+    """Raises unless `valid_lens` is None, or integers of shape (batch,) or (batch, queries)."""
+    if valid_lens is None:
+        return
+    shape = check_array("valid_lens", valid_lens, "int")
+    wanted = (batch, queries)[: len(shape)]
+    if len(shape) not in (1, 2) or not all(map(_agree, shape, wanted)):
+        raise ValueError(f"valid_lens: expected shape ({batch},) or ({batch}, {queries}), got {shape}")
+
+
+def check_scores(scores, valid_lens):
+    """Raises unless `scores` is (batch, queries, keys), with a key, and `valid_lens` fits it."""
+    batch, queries, keys = check_array("scores", scores, "float", "batch", "queries", "keys")
+    if keys == 0:
+        raise ValueError("scores: expected at least 1 key, got 0")
+    check_valid_lens(valid_lens, batch, queries)
+
+
+def check_inputs(queries, keys, values, valid_lens, query_size=None, key_size=None, value_size=None):
+    """Raises unless queries, keys, values and `valid_lens` fit each other and these widths.
+
+    A query_size or value_size of None takes any width, a key_size of None that of the queries.
+    """
+    batch, length, query_width = check_array("queries", queries, "float", "batch", "queries", "width")
+    key_batch, num_keys, key_width = check_array("keys", keys, "float", "batch", "keys", "width")
+    value_batch, num_values, value_width = check_array("values", values, "float", "batch", "keys", "width")
+    for name, wanted, got in (
+        ("queries: expected width", query_size, query_width),
+        ("keys: expected width", key_size or query_width, key_width),
+        ("values: expected width", value_size, value_width),
+        ("keys: expected batch", batch, key_batch),
+        ("values: expected batch", batch, value_batch),
+        ("values: expected length", num_keys, num_values),
+    ):
+        if not _agree(wanted, got):
+            raise ValueError(f"{name} {wanted}, got {got}")
+    if num_keys == 0:
+        raise ValueError("keys: expected at least 1 key, got 0")
+    check_valid_lens(valid_lens, batch, length)
+
+
+def check_weights(weights, expected):
+    """Raises one ValueError that names all that is wrong with {name: array}.
+
+    expected: {name: (shape, the largest finite number of the parameter's dtype)}.
+    """
+    problems = [f"{name}: unexpected" for name in weights if name not in expected]
+    for name, (shape, largest) in expected.items():
+        if name not in weights:
+            problems.append(f"{name}: missing")
+            continue
+        array = np.asarray(weights[name])
+        if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+            problems.append(f"{name}: expected float dtype, got {array.dtype}")
+        elif array.shape != shape:
+            problems.append(f"{name}: expected shape {shape}, got {array.shape}")
+        elif not np.all(np.abs(array.astype(np.float64)) <= largest):
+            problems.append(f"{name}: expected finite numbers of at most {largest:.4g}")
+    if problems:
+        raise ValueError("weights: " + "; ".join(problems))
+
+
+def _agree(wanted, got):
+    return wanted is None or got is None or wanted == got

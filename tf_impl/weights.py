@@ -1,0 +1,56 @@
+"""A Keras layer's parameters as a canonical dict of NumPy arrays, and back."""
+
+import numpy as np
+import tensorflow as tf
+from keras import layers, ops
+
+from tf_impl.checks import check_weights
+
+
+def export_weights(module):
+    """Returns {canonical name: array}, a C-contiguous copy of every parameter of `module`.
+
+    The names and shapes are those of the book's PyTorch state dict: "W_q.weight" (out, in),
+    "W_q.bias" (out,), "attention.w_v.weight" and so on. Arrays have the parameters' dtype, but
+    float32 stands for bfloat16, which NumPy lacks; nothing is rounded.
+    """
+    return {name: _to_canonical(parameter) for name, parameter in _parameters(module).items()}
+
+
+def load_weights(module, weights):
+    """Copies {canonical name: array} into `module`, each rounded to its parameter's dtype.
+
+    All or nothing: raises one ValueError that names every missing, unexpected, misshaped and
+    non-finite entry, and then leaves the module as it was.
+    """
+    parameters = _parameters(module)
+    check_weights(weights, {name: _expected(parameter) for name, parameter in parameters.items()})
+    for name, parameter in parameters.items():
+        _from_canonical(parameter, np.asarray(weights[name], np.float64))
+
+
+def _parameters(module, prefix=""):
+    """Canonical name -> parameter; a linear layer calls its weight `kernel`."""
+    parameters = {}
+    for name, layer in vars(module).items():
+        if isinstance(layer, layers.Dense):
+            parameters[f"{prefix}{name}.weight"] = layer.kernel
+            parameters |= {f"{prefix}{name}.bias": layer.bias} if layer.use_bias else {}
+        elif isinstance(layer, layers.Layer):
+            parameters |= _parameters(layer, f"{prefix}{name}.")
+    return parameters
+
+
+def _expected(parameter):
+    """The canonical shape, and the largest number that the parameter holds."""
+    return tuple(parameter.shape)[::-1], float(tf.as_dtype(parameter.dtype).max)
+
+
+def _to_canonical(parameter):
+    """A kernel is (in, out), so it is transposed; a bias, having one axis, stays as it is."""
+    array = np.array(ops.convert_to_numpy(parameter).T, order="C")
+    return array.astype(np.float32) if parameter.dtype == "bfloat16" else array
+
+
+def _from_canonical(parameter, array):
+    parameter.assign(tf.cast(array.T, parameter.dtype))
