@@ -26,7 +26,8 @@ def masked_softmax(scores, valid_lens=None):
         positions = jnp.arange(scores.shape[-1])
         attend = positions < valid_lens[:, :, None]  # (batch, queries or 1, keys)
         scores = jnp.where(attend, scores, jnp.finfo(scores.dtype).min)
-    return jax.nn.softmax(scores, axis=-1)
+    wide = jnp.promote_types(scores.dtype, jnp.float32)  # sums are not left to half precision
+    return jax.nn.softmax(scores.astype(wide), axis=-1).astype(scores.dtype)
 
 
 class ScoredAttention(nnx.Module):

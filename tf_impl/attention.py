@@ -26,7 +26,8 @@ def masked_softmax(scores, valid_lens=None):
         positions = tf.range(tf.shape(scores, tf.int64)[-1])
         attend = positions < tf.cast(valid_lens, tf.int64)[:, :, None]  # (batch, queries or 1, keys)
         scores = tf.where(attend, scores, scores.dtype.min)
-    return tf.nn.softmax(scores, axis=-1)
+    wide = tf.float64 if scores.dtype == tf.float64 else tf.float32  # sums are not left to half precision
+    return tf.cast(tf.nn.softmax(tf.cast(scores, wide), axis=-1), scores.dtype)
 
 
 class ScoredAttention(layers.Layer):

@@ -25,7 +25,8 @@ def masked_softmax(scores, valid_lens=None):
         positions = torch.arange(scores.shape[-1], device=scores.device)
         attend = positions < valid_lens[:, :, None]  # (batch, queries or 1, keys)
         scores = torch.where(attend, scores, torch.finfo(scores.dtype).min)
-    return torch.softmax(scores, dim=-1)
+    wide = torch.promote_types(scores.dtype, torch.float32)  # sums are not left to half precision
+    return torch.softmax(scores, dim=-1, dtype=wide).to(scores.dtype)
 
 
 class ScoredAttention(nn.Module):

@@ -1,4 +1,4 @@
-"""The oracle: multi-head attention from its definition, one batch entry, head and query at a time.
+"""The oracle: multi-head attention from its definition, one batch entry, query and head at a time.
 
 It is no fourth port. Head h is rows h*d to (h+1)*d of each projection's weight, so nothing is
 split by a reshape, repeated or transposed, and a masked key is left out of the softmax, not
@@ -12,9 +12,10 @@ from math import sqrt
 import numpy as np
 
 from shared_tests.harness.case import Trial
-from shared_tests.harness.rounding import Rounded
+from shared_tests.harness.rounding import Rounded, sum_of_products
 
 Stages = dict[str, Rounded]
+Weights = dict[str, Rounded]
 PROJECTIONS = {"queries": "W_q", "keys": "W_k", "values": "W_v"}
 
 
@@ -28,51 +29,58 @@ def forward(trial: Trial) -> Stages:
     """
     stages, weights, lengths = _blank_stages(trial), _exact_weights(trial), trial.lengths
     for b in range(len(trial.queries)):
-        for h in range(trial.config.num_heads):
-            rows = slice(h * trial.config.depth, (h + 1) * trial.config.depth)
+        for h, rows in enumerate(_head_rows(trial)):
             for x, name in PROJECTIONS.items():
                 head = _project(Rounded.exact(getattr(trial, x)[b], trial.dtype), weights, name, rows)
                 stages[f"projected_{x}"][b, :, rows] = stages[f"split_{x}"][b, h] = head
-            keys, values = stages["split_keys"][b, h], stages["split_values"][b, h]
-            for i, length in enumerate(lengths[b]):
-                scores = _score(stages["split_queries"][b, h, i], keys, weights)
+        for i, length in enumerate(lengths[b]):
+            blocks = []
+            for h, rows in enumerate(_head_rows(trial)):
+                scores = _score(stages["split_queries"][b, h, i], stages["split_keys"][b, h], weights)
                 row = _softmax(scores, length)
+                attended = len(row.value)
+                context = row @ stages["split_values"][b, h, :attended]
                 stages["scores"][b, h, i] = scores
-                stages["weights"][b, h, i, : len(row.value)] = row
-                stages["context"][b, h, i] = row @ values[: len(row.value)]
-                stages["concatenation"][b, i, rows] = stages["context"][b, h, i]
-        stages["output"][b] = _project(stages["concatenation"][b], weights, "W_o", slice(None))
+                stages["weights"][b, h, i, :attended] = row
+                stages["context"][b, h, i] = stages["concatenation"][b, i, rows] = context
+                blocks.append((context, weights["W_o.weight"][:, rows].T))
+            stages["output"][b, i] = sum_of_products(blocks + _bias(context, weights, "W_o"))
     return stages
 
 
 def backward(trial: Trial, stages: Stages) -> dict[str, Rounded]:
     """Gradients of sum(output * cotangent) by "queries", "keys", "values" and each canonical weight name."""
-    weights, lengths, dtype = _exact_weights(trial), trial.lengths, trial.dtype
-    cotangent = Rounded.exact(trial.cotangent, dtype)
-    concatenation, gradients = _project_backward(cotangent, stages["concatenation"], weights, "W_o")
-    split = {x: cotangent.zeros(*stages[f"split_{x}"].value.shape) for x in PROJECTIONS}
-    scores = cotangent.zeros(*stages["scores"].value.shape)
+    weights, lengths = _exact_weights(trial), trial.lengths
+    cotangent = Rounded.exact(trial.cotangent, trial.dtype)
+    slopes = stages["scores"].zeros(*stages["scores"].value.shape)  # of the scores
     for b in range(len(trial.queries)):
-        for h in range(trial.config.num_heads):
-            rows = slice(h * trial.config.depth, (h + 1) * trial.config.depth)
-            context, values = concatenation[b, :, rows], stages["split_values"][b, h]
+        for h, rows in enumerate(_head_rows(trial)):
+            values, row = stages["split_values"][b, h], stages["weights"][b, h]
             for i, length in enumerate(lengths[b]):  # a uniform row, of length 0, depends on no score
-                row = stages["weights"][b, h, i, :length]
-                slopes = values[:length] @ context[i]
-                scores[b, h, i, :length] = row * (slopes - row @ slopes)
-            split["values"][b, h] = stages["weights"][b, h].T @ context
-    split["queries"], split["keys"], scoring = _score_backward(scores, stages, weights)
+                of_row = values[:length] @ (cotangent[b, i] @ weights["W_o.weight"][:, rows])
+                slopes[b, h, i, :length] = row[i, :length] * (of_row - row[i, :length] @ of_row)
+    split, gradients = _score_backward(slopes, stages, weights)
+    of_context = [cotangent @ weights["W_o.weight"][:, rows] for rows in _head_rows(trial)]
+    split["values"] = [stages["weights"][:, h].swapaxes(1, 2) @ of_context[h] for h in range(len(of_context))]
+    gradients |= _parameter_gradients(cotangent, stages["concatenation"], weights, "W_o")
     for x, name in PROJECTIONS.items():
-        projected = cotangent.zeros(*stages[f"projected_{x}"].value.shape)
-        for h in range(trial.config.num_heads):
-            projected[:, :, h * trial.config.depth : (h + 1) * trial.config.depth] = split[x][:, h]
-        inputs = Rounded.exact(getattr(trial, x), dtype)
-        gradients[x], of_weights = _project_backward(projected, inputs, weights, name)
-        gradients |= of_weights
-    return gradients | scoring
+        blocks = [(split[x][h], weights[f"{name}.weight"][rows]) for h, rows in enumerate(_head_rows(trial))]
+        gradients[x] = sum_of_products(blocks)
+        projected = stages[f"projected_{x}"].zeros(*stages[f"projected_{x}"].value.shape)
+        for h, rows in enumerate(_head_rows(trial)):
+            projected[:, :, rows] = split[x][h]
+        inputs = Rounded.exact(getattr(trial, x), trial.dtype)
+        gradients |= _parameter_gradients(projected, inputs, weights, name)
+    return gradients
 
 
-def _exact_weights(trial: Trial) -> dict[str, Rounded]:
+def _head_rows(trial: Trial) -> list[slice]:
+    """The rows of each head in the weights of the projections, which are its columns in those of W_o."""
+    depth = trial.config.depth
+    return [slice(h * depth, (h + 1) * depth) for h in range(trial.config.num_heads)]
+
+
+def _exact_weights(trial: Trial) -> Weights:
     return {name: Rounded.exact(array, trial.dtype) for name, array in trial.weights.items()}
 
 
@@ -88,69 +96,74 @@ def _blank_stages(trial: Trial) -> Stages:
     return {name: Rounded.exact(np.zeros(shape), trial.dtype) for name, shape in shapes.items()}
 
 
-def _project(x: Rounded, weights: dict[str, Rounded], name: str, rows: slice) -> Rounded:
-    product = x @ weights[f"{name}.weight"][rows].T
-    return product + weights[f"{name}.bias"][rows] if f"{name}.bias" in weights else product
+def _project(x: Rounded, weights: Weights, name: str, rows: slice) -> Rounded:
+    return sum_of_products([(x, weights[f"{name}.weight"][rows].T), *_bias(x, weights, name, rows)])
 
 
-def _project_backward(
-    gradient: Rounded, x: Rounded, weights: dict[str, Rounded], name: str
-) -> tuple[Rounded, dict[str, Rounded]]:
-    """Gradients of a projection's input, and of its weight and bias, which sum over batch and length."""
-    rows = gradient.value.shape[0] * gradient.value.shape[1]
-    flat, weight = gradient.reshape(rows, gradient.value.shape[2]), weights[f"{name}.weight"]
-    of_weights = {f"{name}.weight": flat.T @ x.reshape(rows, x.value.shape[2])}
-    if f"{name}.bias" in weights:
-        of_weights[f"{name}.bias"] = flat.sum(axis=0)
-    return gradient @ weight, of_weights
+def _bias(x: Rounded, weights: Weights, name: str, rows: slice = slice(None)) -> list[tuple[Rounded, Rounded]]:
+    """A projection's bias as one more block of its sum: 1 times the bias."""
+    if f"{name}.bias" not in weights:
+        return []
+    return [(x.ones(*x.value.shape[:-1], 1), weights[f"{name}.bias"][None, rows])]
 
 
 def _softmax(scores: Rounded, length: int) -> Rounded:
     """The weights of the keys attended to: the first `length`, or all of them, uniformly, for 0."""
-    if length > 0:
-        return scores[:length].softmax()
-    return scores.ones() / len(scores.value)
+    return scores[:length].softmax() if length > 0 else scores.ones(len(scores.value)) / len(scores.value)
 
 
-def _score(query: Rounded, keys: Rounded, weights: dict[str, Rounded]) -> Rounded:
+def _score(query: Rounded, keys: Rounded, weights: Weights) -> Rounded:
     """The scores of one query against every key, dot-product or, if it has weights, additive."""
     if "attention.w_v.weight" not in weights:
         return (query / sqrt(len(query.value))) @ keys.T
     return _features(query, keys, weights) @ weights["attention.w_v.weight"][0]
 
 
-def _features(query: Rounded, keys: Rounded, weights: dict[str, Rounded]) -> Rounded:
+def _features(query: Rounded, keys: Rounded, weights: Weights) -> Rounded:
     """tanh(W_q query + W_k key), (keys, additive hidden)."""
     return (query @ weights["attention.W_q.weight"].T + keys @ weights["attention.W_k.weight"].T).tanh()
 
 
+def _parameter_gradients(slopes: Rounded, x: Rounded, weights: Weights, name: str) -> dict[str, Rounded]:
+    """Gradients of a projection's weight and bias, which sum over batch and length."""
+    gradients = {f"{name}.weight": _flat(slopes).T @ _flat(x)}
+    if f"{name}.bias" in weights:
+        gradients[f"{name}.bias"] = _flat(slopes).sum(axis=0)
+    return gradients
+
+
 def _score_backward(
-    scores: Rounded, stages: Stages, weights: dict[str, Rounded]
-) -> tuple[Rounded, Rounded, dict[str, Rounded]]:
-    """Gradients of the split queries and keys, and of the scoring weights, from those of the scores."""
+    slopes: Rounded, stages: Stages, weights: Weights
+) -> tuple[dict[str, list[Rounded]], dict[str, Rounded]]:
+    """Gradients of each head's queries and keys, and of the scoring weights, from those of the scores."""
     queries, keys = stages["split_queries"], stages["split_keys"]
     if "attention.w_v.weight" in weights:
-        return _additive_backward(scores, queries, keys, weights)
-    root = sqrt(queries.value.shape[-1])
-    swapped = scores.swapaxes(2, 3)
-    return (scores @ keys) / root, (swapped @ queries) / root, {}
+        return _additive_backward(slopes, queries, keys, weights)
+    heads, scaled = range(slopes.value.shape[1]), slopes / sqrt(queries.value.shape[-1])
+    return {
+        "queries": [scaled[:, h] @ keys[:, h] for h in heads],
+        "keys": [scaled[:, h].swapaxes(1, 2) @ queries[:, h] for h in heads],
+    }, {}
 
 
 def _additive_backward(
-    scores: Rounded, queries: Rounded, keys: Rounded, weights: dict[str, Rounded]
-) -> tuple[Rounded, Rounded, dict[str, Rounded]]:
+    slopes: Rounded, queries: Rounded, keys: Rounded, weights: Weights
+) -> tuple[dict[str, list[Rounded]], dict[str, Rounded]]:
     w_v = weights["attention.w_v.weight"]
-    hidden, (batch, heads, num_queries, num_keys) = w_v.value.shape[1], scores.value.shape
-    features = scores.zeros(batch, heads, num_queries, num_keys, hidden)
-    for b, h, i in np.ndindex(batch, heads, num_queries):
+    features = slopes.zeros(*slopes.value.shape, w_v.value.shape[1])
+    for b, h, i in np.ndindex(*slopes.value.shape[:3]):
         features[b, h, i] = _features(queries[b, h, i], keys[b, h], weights)
-    inner = scores[..., None] * w_v[0] * features.tanh_slope()  # of what tanh was taken of
+    inner = slopes[..., None] * w_v[0] * features.tanh_slope()  # of what tanh was taken of
     of_query, of_key = inner.sum(axis=3), inner.sum(axis=2)
-    gradients = {"attention.w_v.weight": _flat(scores[..., None]).T @ _flat(features)}
-    gradients["attention.W_q.weight"] = _flat(of_query).T @ _flat(queries)
-    gradients["attention.W_k.weight"] = _flat(of_key).T @ _flat(keys)
-    of_queries = of_query @ weights["attention.W_q.weight"]
-    return of_queries, of_key @ weights["attention.W_k.weight"], gradients
+    heads = range(slopes.value.shape[1])
+    return {
+        "queries": [of_query[:, h] @ weights["attention.W_q.weight"] for h in heads],
+        "keys": [of_key[:, h] @ weights["attention.W_k.weight"] for h in heads],
+    }, {
+        "attention.w_v.weight": _flat(slopes[..., None]).T @ _flat(features),
+        "attention.W_q.weight": _flat(of_query).T @ _flat(queries),
+        "attention.W_k.weight": _flat(of_key).T @ _flat(keys),
+    }
 
 
 def _flat(x: Rounded) -> Rounded:

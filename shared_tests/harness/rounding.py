@@ -8,7 +8,8 @@ its sources and what it leaves out: docs/rounding.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,11 +53,17 @@ def to_format(array: npt.ArrayLike, dtype: str) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Rounded:
-    """A float64 value with the variance of the error that `form` makes in computing it."""
+    """A float64 value with the variance of the error that `form` makes in computing it.
+
+    Elements' errors count as independent, with one exception. After a product a @ B the error
+    that came with `a` is kept aside, as (variance of a, B), so that in (a @ B) @ C it passes
+    through B @ C, as it does in truth: columns of B that C adds up are moved by one error of a.
+    """
 
     value: Array
-    variance: Array
+    own: Array
     form: Format
+    source: tuple[Array, Array] | None = None
 
     @classmethod
     def exact(cls, value: npt.ArrayLike, dtype: str) -> Rounded:
@@ -66,11 +73,19 @@ class Rounded:
 
     def zeros(self, *shape: int) -> Rounded:
         """Zeros, free of error, in the same format."""
-        return replace(self, value=np.zeros(shape), variance=np.zeros(shape))
+        return Rounded(np.zeros(shape), np.zeros(shape), self.form)
 
-    def ones(self) -> Rounded:
-        """Ones, free of error, of the same shape and format."""
-        return replace(self, value=np.ones_like(self.value), variance=np.zeros_like(self.value))
+    def ones(self, *shape: int) -> Rounded:
+        """Ones, free of error, in the same format."""
+        return Rounded(np.ones(shape), np.zeros(shape), self.form)
+
+    @property
+    def variance(self) -> Array:
+        """The variance of the error, from all causes."""
+        if self.source is None:
+            return self.own
+        variance, matrix = self.source
+        return self.own + variance @ matrix**2
 
     @property
     def sigma(self) -> Array:
@@ -79,32 +94,19 @@ class Rounded:
 
     @property
     def T(self) -> Rounded:  # noqa: N802
-        return replace(self, value=self.value.T, variance=self.variance.T)
+        return Rounded(self.value.T, self.variance.T, self.form)
 
     def __getitem__(self, index: Any) -> Rounded:
-        return replace(self, value=self.value[index], variance=self.variance[index])
+        return Rounded(self.value[index], self.variance[index], self.form)
 
     def __setitem__(self, index: Any, part: Rounded) -> None:
-        self.value[index], self.variance[index] = part.value, part.variance
+        self.value[index], self.own[index] = part.value, part.variance
 
     def reshape(self, *shape: int) -> Rounded:
-        return replace(self, value=self.value.reshape(shape), variance=self.variance.reshape(shape))
+        return Rounded(self.value.reshape(shape), self.variance.reshape(shape), self.form)
 
     def swapaxes(self, first: int, second: int) -> Rounded:
-        return replace(self, value=self.value.swapaxes(first, second), variance=self.variance.swapaxes(first, second))
-
-    def _stored(self, value: Array, variance: Array, roundings: int = 1) -> Rounded:
-        """A result after `roundings` roundings to the format: each is uniform, variance u^2/3 relative."""
-        noise = roundings * self.form.unit**2 / 3 * value**2 + self.form.floor**2
-        return replace(self, value=value, variance=variance + noise)
-
-    def _summed(self, value: Array, variance: Array, squares: Array, terms: int) -> Rounded:
-        """A sum of `terms` products, in any order, whose squares add up to `squares`."""
-        u, floor = self.form.sums, self.form.floor
-        variance = variance + u**2 / 3 * (terms * squares + terms / 3 * value**2) + terms * floor**2
-        if self.form.unit == u:
-            return replace(self, value=value, variance=variance)
-        return self._stored(value, variance)
+        return Rounded(self.value.swapaxes(first, second), self.variance.swapaxes(first, second), self.form)
 
     def __add__(self, other: Rounded) -> Rounded:
         return self._stored(self.value + other.value, self.variance + other.variance)
@@ -121,9 +123,9 @@ class Rounded:
         return self._stored(self.value / constant, self.variance / constant**2, roundings=2)
 
     def __matmul__(self, other: Rounded) -> Rounded:
-        a2, b2 = self.value**2, other.value**2
-        variance = self.variance @ b2 + a2 @ other.variance
-        return self._summed(self.value @ other.value, variance, a2 @ b2, self.value.shape[-1])
+        product = _products([(self, other)])
+        own = product.own if self.source is None else product.own + _through(self.source, other)
+        return Rounded(product.value, own, self.form, (self.own, other.value))
 
     def sum(self, axis: int) -> Rounded:
         value, variance = self.value.sum(axis), self.variance.sum(axis)
@@ -135,16 +137,53 @@ class Rounded:
 
     def tanh_slope(self) -> Rounded:
         """1 - t^2, of a tanh t."""
-        return self.ones() - self * self
+        return self.ones(*self.value.shape) - self * self
 
     def softmax(self) -> Rounded:
-        """Softmax of one row: a common shift cancels, and so does noise that moves all scores alike."""
+        """Softmax of one row: a shift common to all scores cancels."""
         shifted = self.value - self.value.max()
         powers = np.exp(shifted)
-        total = powers.sum()
-        value = powers / total
-        rounding = self.form.unit**2 / 3
-        relative = self.variance + rounding * (shifted**2 + EXP_ROUNDINGS)  # of each power
+        value = powers / powers.sum()
+        relative = self.variance + self.form.unit**2 / 3 * (shifted**2 + EXP_ROUNDINGS)  # of each power
         summing = self.form.sums**2 / 3 * len(value) * ((value**2).sum() + 1 / 3)
         spread = relative * (1 - 2 * value) + (value**2 * relative).sum() + summing
         return self._stored(value, value**2 * spread)
+
+    def _stored(self, value: Array, variance: Array, roundings: int = 1) -> Rounded:
+        """A result after `roundings` roundings to the format: each is uniform, variance u^2/3 relative."""
+        noise = roundings * self.form.unit**2 / 3 * value**2 + self.form.floor**2
+        return Rounded(value, variance + noise, self.form)
+
+    def _summed(self, value: Array, variance: Array, squares: Array, terms: int) -> Rounded:
+        """A sum of `terms` products, in any order, whose squares add up to `squares`."""
+        u, floor = self.form.sums, self.form.floor
+        variance = variance + u**2 / 3 * (terms * squares + terms / 3 * value**2) + terms * floor**2
+        if self.form.unit == u:
+            return Rounded(value, variance, self.form)
+        return self._stored(value, variance)
+
+
+def sum_of_products(blocks: Sequence[tuple[Rounded, Rounded]]) -> Rounded:
+    """a_1 @ b_1 + a_2 @ b_2 + ..., as one sum of products in any order."""
+    product = _products(blocks)
+    own = product.own
+    for a, b in blocks:
+        own = own + a.own @ b.value**2
+        if a.source is not None:
+            own = own + _through(a.source, b)
+    return Rounded(product.value, own, product.form)
+
+
+def _products(blocks: Sequence[tuple[Rounded, Rounded]]) -> Rounded:
+    """The sum of products, without the errors that came with the left operands."""
+    value = sum(a.value @ b.value for a, b in blocks)
+    squares = sum(a.value**2 @ b.value**2 for a, b in blocks)
+    variance = sum(a.value**2 @ b.variance for a, b in blocks)
+    terms = sum(a.value.shape[-1] for a, _ in blocks)
+    return blocks[0][0]._summed(value, variance, squares, terms)
+
+
+def _through(source: tuple[Array, Array], other: Rounded) -> Array:
+    """The variance in (a @ B) @ other that comes of a's error, of which `source` is (variance, B)."""
+    variance, matrix = source
+    return variance @ (matrix @ other.value) ** 2
