@@ -11,13 +11,14 @@ from shared_tests.harness.rounding import FORMATS, GATE, Array, Rounded, to_form
 
 @dataclass(frozen=True)
 class Verdict:
-    """How many comparisons were made, how many failed or were excused, and the worst deviation in sigma."""
+    """How many comparisons of what were made, how many failed or were excused, and the worst deviation in sigma."""
 
     compared: int = 0
     failed: int = 0
     worst: float | None = None
     excused: int = 0
     note: str = ""
+    what: str = ""
 
     @property
     def holds(self) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 from shared_tests.harness import compare, oracle
 from shared_tests.harness.case import Case, Trial, draw
 from shared_tests.harness.compare import Verdict
+from shared_tests.harness.known import Finding, excuse
 from shared_tests.harness.refusals import REFUSALS, prepare, refuses
 from shared_tests.harness.rounding import Array, Rounded
 from shared_tests.harness.subject import Implementation, Subject
@@ -44,17 +45,6 @@ GARBAGE = 50.0
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What one clause says of one subject on one case in one dtype."""
-
-    clause: str
-    subject: str
-    case: str
-    dtype: str
-    verdict: Verdict
-
-
-@dataclass(frozen=True)
 class Answer:
     """What a subject returned for a trial."""
 
@@ -71,7 +61,7 @@ def judge(
         for dtype in case.dtypes:
             advance(f"{name}, {dtype}")
             findings += _judge_trial([s for s in subjects if _claims(s, case, dtype)], draw(name, case, dtype))
-    return findings
+    return excuse(findings)
 
 
 def _claims(subject: Subject, case: Case, dtype: str) -> bool:
@@ -194,9 +184,8 @@ def _optional_clauses(
 
 def _named(name: str, arrays: Mapping[str, Array], truth: Rounded) -> Verdict:
     if name not in arrays:
-        return compare.failure(f"{name}: missing")
-    verdict = compare.within_gate(np.asarray(arrays[name]), truth)
-    return replace(verdict, note=verdict.note and f"{name}: {verdict.note}")
+        return replace(compare.failure("missing"), what=name)
+    return replace(compare.within_gate(np.asarray(arrays[name]), truth), what=name)
 
 
 def _pairs(answers: Mapping[str, Answer], truth: oracle.Stages, trial: Trial) -> Iterator[Finding]:
@@ -206,7 +195,7 @@ def _pairs(answers: Mapping[str, Answer], truth: oracle.Stages, trial: Trial) ->
         for stage in ("output", "weights"):
             arrays = (getattr(parties[name], stage) for name in (left, right))
             verdict = compare.bit_identical(*arrays, truth[stage])
-            note = verdict.note and f"{left} and {right}, {stage}: {verdict.note}"
+            verdict = replace(verdict, what=f"{stage} of {left} and {right}")
             for name in (left, right):
                 if name != "oracle":
-                    yield Finding("2.3", name, trial.name, trial.dtype, replace(verdict, note=note))
+                    yield Finding("2.3", name, trial.name, trial.dtype, verdict)

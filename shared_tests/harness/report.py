@@ -9,7 +9,8 @@ from operator import add
 from typing import Any
 
 from shared_tests.harness.compare import Verdict
-from shared_tests.harness.judge import CLAUSES, Finding
+from shared_tests.harness.judge import CLAUSES
+from shared_tests.harness.known import Finding
 from shared_tests.harness.rounding import GATE
 
 

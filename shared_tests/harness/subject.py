@@ -66,6 +66,14 @@ class Implementation(Subject):
         """A layer of the package's class `name`, with dropout off."""
         raise NotImplementedError
 
+    def blank(self, config: Config, additive: int, dtype: str) -> Any:
+        """A `MultiHeadAttention` of these sizes; additive: the hidden width of additive scoring, or 0."""
+        scoring = {}
+        if additive:
+            sizes = config.depth, config.depth, additive
+            scoring["attention"] = self.make("AdditiveAttention", *sizes, 0.0, dtype=dtype)
+        return self.make("MultiHeadAttention", **config, dropout=0.0, dtype=dtype, **scoring)
+
     def training(self, layer: Any) -> Any:
         """The layer with dropout on, called as the layer is."""
         raise NotImplementedError
@@ -106,11 +114,8 @@ class Implementation(Subject):
 
     def build(self, config: Config, weights: Mapping[str, Array], dtype: str) -> Any:
         """The layer with these weights, and its dtype."""
-        scoring = {}
-        if "attention.w_v.weight" in weights:
-            sizes = config.depth, config.depth, weights["attention.w_v.weight"].shape[1]
-            scoring["attention"] = self.make("AdditiveAttention", *sizes, 0.0, dtype=dtype)
-        layer = self.make("MultiHeadAttention", **config, dropout=0.0, dtype=dtype, **scoring)
+        additive = weights["attention.w_v.weight"].shape[1] if "attention.w_v.weight" in weights else 0
+        layer = self.blank(config, additive, dtype)
         with self.precision(dtype):
             self.package.load_weights(layer, weights)
         return layer, dtype

@@ -1,5 +1,7 @@
 """`jax_impl` as a subject."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +27,13 @@ class JaxImpl(Implementation):
             layer = getattr(jax_impl, name)(*arguments, rngs=nnx.Rngs(0), **options)
         layer.eval()
         return layer
+
+    @cache  # initialising compiles; once for each size is enough  # noqa: B019
+    def template(self, *sizes):
+        return super().blank(*sizes)
+
+    def blank(self, *sizes):
+        return nnx.clone(self.template(*sizes))
 
     def training(self, layer):
         layer.train()
