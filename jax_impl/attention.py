@@ -1,4 +1,4 @@
-"""Scoring modules in flax nnx. Beside the shared arguments they take nnx's `rngs`, and with weights its dtypes."""
+"""Scoring modules in flax nnx. Beside the shared arguments: `rngs`, and with weights `dtype` and `param_dtype`."""
 
 import math
 from functools import partial

@@ -1,4 +1,4 @@
-"""The layer in flax nnx. Beside the shared arguments it takes nnx's `rngs`, `dtype` and `param_dtype`."""
+"""The layer in flax nnx. Beside the shared arguments: `rngs`, `dtype` and `param_dtype`."""
 
 from functools import partial
 

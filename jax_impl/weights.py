@@ -1,7 +1,7 @@
 """A flax nnx module's parameters as a canonical dict of NumPy arrays, and back."""
 
-import numpy as np
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jax_impl.checks import check_weights

@@ -11,16 +11,19 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from shared_tests.harness import doctor as examination
 from shared_tests.harness.case import CASES
+from shared_tests.harness.compare import Verdict
 from shared_tests.harness.judge import CLAUSES, judge
 from shared_tests.harness.report import Report, describe
 from shared_tests.harness.storage import write_bytes
 from shared_tests.harness.subject import Subject, find
 
 OURS = ["torch_impl", "jax_impl", "tf_impl"]
-console = Console()
+WIDTH = None if sys.stdout.isatty() else 120
+console = Console(width=WIDTH)
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
@@ -57,10 +60,22 @@ def verify(
 
 @app.command(epilog="Example: trihead doctor")
 def doctor() -> None:
-    """Versions, devices and settings that move numbers, and a quick check of the three against each other."""
-    for name, value in examination.facts().items():
-        console.print(f"{name:28} {value}", highlight=False)
-    raise typer.Exit(0)
+    """Versions, devices and settings that move numbers, and the installed ones of the three on one case."""
+    facts, installed = examination.installation(), []
+    for name in OURS:
+        try:
+            subject = find(name)
+        except ImportError as error:
+            facts[name] = f"not installed: {error}"
+        else:
+            installed.append(subject)
+            facts |= examination.settings(subject)
+    for fact, value in facts.items():
+        console.print(f"{fact:28} {value}", highlight=False, markup=False)
+    cases = {name: CASES[name] for name in ("book", "zero lengths")}
+    report = Report([s.name for s in installed], judge(installed, cases))
+    console.print(f"[bold]{report.verdict()}[/]", highlight=False)
+    raise typer.Exit(0 if report.holds else 1)
 
 
 def main() -> None:
@@ -80,7 +95,12 @@ def _find(name: str) -> Subject:
 
 
 def _progress() -> Progress:
-    columns = BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), TextColumn("{task.description}")
+    columns = (
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
@@ -88,9 +108,15 @@ def _print_report(report: Report) -> None:
     table = Table("clause", "", *report.subjects, box=None)
     for clause, title in CLAUSES.items():
         cells = [report.cell(clause, subject) for subject in report.subjects]
-        styles = ("dim" if cell is None else "" if cell.holds else "bold red" for cell in cells)
-        table.add_row(clause, title, *(f"[{s}]{describe(c)}[/]" if s else describe(c) for s, c in zip(styles, cells)))
+        table.add_row(clause, title, *map(_cell, cells))
     console.print(table)
     for finding in report.failures[:20]:
-        console.print(f"{finding.clause} {finding.subject}: {finding.case} {finding.dtype}: {finding.verdict.note}", markup=False)
+        console.print(
+            f"{finding.clause} {finding.subject}: {finding.case} {finding.dtype}: {finding.verdict.note}", markup=False
+        )
     console.print(f"[bold]{report.verdict()}[/]", highlight=False)
+
+
+def _cell(cell: Verdict | None) -> Text:
+    style = "dim" if cell is None else "" if cell.holds else "bold red"
+    return Text(describe(cell), style)

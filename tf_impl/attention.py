@@ -1,4 +1,4 @@
-"""Scoring modules in Keras. Beside the shared arguments they take `seed`, for dropout, and a layer's `dtype` and `name`."""
+"""Scoring modules in Keras. Beside the shared arguments: `seed`, for dropout, and a layer's `dtype` and `name`."""
 
 import math
 from functools import partial

@@ -1,4 +1,4 @@
-"""The layer in Keras. Beside the shared arguments it takes `seed`, for dropout, and a layer's `dtype` and `name`."""
+"""The layer in Keras. Beside the shared arguments: `seed`, for dropout, and a layer's `dtype` and `name`."""
 
 from functools import partial
 
@@ -110,7 +110,9 @@ class MultiHeadAttention(layers.Layer):
         output = self.attention(queries, keys, values, valid_lens, need_weights=need_weights, training=training)
         output, weights = output if need_weights else (output, None)
         output = self.W_o(transpose_output(output, self.num_heads))
-        return (output, tf.reshape(weights, (batch, self.num_heads, *ops.shape(weights)[1:]))) if need_weights else output
+        return (
+            (output, tf.reshape(weights, (batch, self.num_heads, *ops.shape(weights)[1:]))) if need_weights else output
+        )
 
     def compute_output_shape(self, queries_shape, keys_shape, values_shape, valid_lens_shape=None):
         return (*queries_shape[:2], self.W_o.units)

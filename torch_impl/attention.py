@@ -1,4 +1,4 @@
-"""Scoring modules in PyTorch. Beside the shared arguments, `AdditiveAttention` takes `device` and `dtype`."""
+"""Scoring modules in PyTorch. Beside the shared arguments: with weights, `device` and `dtype`."""
 
 import math
 from functools import partial

@@ -1,4 +1,4 @@
-"""The layer in PyTorch. Beside the shared arguments it takes PyTorch's `device` and `dtype`."""
+"""The layer in PyTorch. Beside the shared arguments: `device` and `dtype`."""
 
 from functools import partial
 

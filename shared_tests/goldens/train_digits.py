@@ -31,7 +31,9 @@ def main(
     held_out, seen = order[:HELD_OUT], order[HELD_OUT:]
     rows, labels = as_rows(digits.images), digits.target
     trainer, weights = find(subject), initial_weights()
-    steps = trainer.train(DIGITS, weights, batches(rows[seen], labels[seen], BATCH_SIZE, EPOCHS), "adam", RATE, "float32")
+    steps = trainer.train(
+        DIGITS, weights, batches(rows[seen], labels[seen], BATCH_SIZE, EPOCHS), "adam", RATE, "float32"
+    )
     loss, weights = deque(steps, maxlen=1).pop()
     head = weights.pop("head.weight"), weights.pop("head.bias")
     model = trainer.build(DIGITS, weights, "float32")

@@ -141,13 +141,15 @@ def draw(name: str, case: Case, dtype: str) -> Trial:
     queries, keys, values = arrays
     cotangent = random.normal(size=(*queries.shape[:2], case.config.num_hiddens))
     return Trial(
-        name,
-        case.config,
-        dtype,
-        {name: to_format(array, dtype) for name, array in weights.items()},
-        *(to_format(array, dtype) for array in (queries, keys, values)),
-        None if case.valid_lens is None else np.array(case.valid_lens),
-        to_format(cotangent, dtype),
+        name=name,
+        config=case.config,
+        dtype=dtype,
+        weights={name: to_format(array, dtype) for name, array in weights.items()},
+        queries=to_format(queries, dtype),
+        keys=to_format(keys, dtype),
+        values=to_format(values, dtype),
+        valid_lens=None if case.valid_lens is None else np.array(case.valid_lens),
+        cotangent=to_format(cotangent, dtype),
     )
 
 

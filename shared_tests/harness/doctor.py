@@ -1,4 +1,38 @@
-"""What this installation is: versions, devices and settings that move numbers."""
+"""What this installation is: versions, devices, and settings that move numbers."""
 
-def facts():
-    return {}
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from shared_tests.harness.subject import Implementation, Subject
+
+VARIABLES = re.compile(r"(OMP|MKL|OPENBLAS|KMP|XLA|JAX|TF|TORCH|KERAS|NVIDIA|CUDA)_.*")
+"""Environment variables that frameworks and their libraries listen to."""
+
+
+def installation() -> dict[str, str]:
+    """Python, the machine, the release of every dependency, and the variables that are set."""
+    found = {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }
+    names = {re.split(r"[^A-Za-z0-9._-]", requirement)[0] for requirement in requires("trihead") or []}
+    found |= {name: _version(name) for name in sorted(names - {"trihead"})}
+    return found | {name: value for name, value in sorted(os.environ.items()) if VARIABLES.fullmatch(name)}
+
+
+def settings(subject: Subject) -> dict[str, str]:
+    """A framework's devices, and its settings that move numbers."""
+    if not isinstance(subject, Implementation):
+        return {}
+    return {f"{subject.name}: {name}": str(value) for name, value in subject.settings().items()}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -128,9 +128,7 @@ def _answer_clauses(answer: Answer, trial: Trial, truth: oracle.Stages) -> Itera
     yield "3.2", compare.within_gate(answer.weights[uniform], weights[uniform])
 
 
-def _repeat_clauses(
-    subject: Subject, model: Any, trial: Trial, answer: Answer
-) -> Iterator[tuple[str, Verdict]]:
+def _repeat_clauses(subject: Subject, model: Any, trial: Trial, answer: Answer) -> Iterator[tuple[str, Verdict]]:
     """Runs again: the same inputs give the same bits, garbage in padding too, and nothing is written to."""
     mine = replace(
         trial,
@@ -158,9 +156,7 @@ def _padding(trial: Trial) -> Array:
     return np.arange(trial.keys.shape[1]) >= reach[:, None]
 
 
-def _optional_clauses(
-    subject: Any, model: Any, trial: Trial, truth: oracle.Stages
-) -> Iterator[tuple[str, Verdict]]:
+def _optional_clauses(subject: Any, model: Any, trial: Trial, truth: oracle.Stages) -> Iterator[tuple[str, Verdict]]:
     if hasattr(subject, "stages") and trial.dtype == "float64":
         stages = subject.stages(model, *trial.inputs)
         for name in truth:
@@ -170,7 +166,7 @@ def _optional_clauses(
         expected = oracle.backward(trial, truth)
         for name, gradient in expected.items():
             yield "4.2" if name in trial.weights else "4.1", _named(name, gradients, gradient)
-        untouched = _padding(trial) & (trial.lengths > 0).all(axis=1)[:, None]
+        untouched = _padding(trial) & (trial.lengths > 0).all(axis=1, keepdims=True)
         for x in ("keys", "values"):
             if untouched.any() and np.shape(gradients.get(x)) == getattr(trial, x).shape:
                 zeros = np.zeros_like(gradients[x][untouched])
@@ -190,10 +186,10 @@ def _named(name: str, arrays: Mapping[str, Array], truth: Rounded) -> Verdict:
 
 def _pairs(answers: Mapping[str, Answer], truth: oracle.Stages, trial: Trial) -> Iterator[Finding]:
     """Every two subjects, and each with the oracle, on outputs and weights rounded to float32."""
-    parties = answers | {"oracle": Answer(truth["output"].value, truth["weights"].value)}
+    parties = {**answers, "oracle": Answer(truth["output"].value, truth["weights"].value)}
     for left, right in combinations(parties, 2):
         for stage in ("output", "weights"):
-            arrays = (getattr(parties[name], stage) for name in (left, right))
+            arrays = getattr(parties[left], stage), getattr(parties[right], stage)
             verdict = compare.bit_identical(*arrays, truth[stage])
             verdict = replace(verdict, what=f"{stage} of {left} and {right}")
             for name in (left, right):

@@ -51,9 +51,7 @@ def known_differences() -> tuple[KnownDifference, ...]:
     return tuple(KnownDifference(**entry) for entry in tomllib.loads(text)["difference"])
 
 
-def excuse(
-    findings: Sequence[Finding], known: Sequence[KnownDifference] | None = None
-) -> list[Finding]:
+def excuse(findings: Sequence[Finding], known: Sequence[KnownDifference] | None = None) -> list[Finding]:
     """Turns failures that are known into excused ones, and entries that were asked about but hold into failures."""
     findings = list(findings)
     for entry in known_differences() if known is None else known:

@@ -88,11 +88,13 @@ def _blank_stages(trial: Trial) -> Stages:
     (batch, queries, _), keys = trial.queries.shape, trial.keys.shape[1]
     config = trial.config
     lengths = {"queries": queries, "keys": keys, "values": keys}
-    shapes = {f"projected_{x}": (batch, length, config.num_hiddens) for x, length in lengths.items()}
+    shapes: dict[str, tuple[int, ...]] = {
+        f"projected_{x}": (batch, length, config.num_hiddens) for x, length in lengths.items()
+    }
     shapes |= {f"split_{x}": (batch, config.num_heads, length, config.depth) for x, length in lengths.items()}
-    shapes |= {name: (batch, config.num_heads, queries, keys) for name in ("scores", "weights")}
+    shapes |= dict.fromkeys(("scores", "weights"), (batch, config.num_heads, queries, keys))
     shapes |= {"context": (batch, config.num_heads, queries, config.depth)}
-    shapes |= {name: (batch, queries, config.num_hiddens) for name in ("concatenation", "output")}
+    shapes |= dict.fromkeys(("concatenation", "output"), (batch, queries, config.num_hiddens))
     return {name: Rounded.exact(np.zeros(shape), trial.dtype) for name, shape in shapes.items()}
 
 

@@ -29,7 +29,7 @@ ARRAYS = {
     "values": ((2, 6, 11), "float32"),
     "valid_lens": ((2,), "int32"),
 }
-GOOD = {
+GOOD: dict[str, dict[str, Any]] = {
     "MultiHeadAttention": SIZES,
     "AdditiveAttention": ADDITIVE_SIZES,
     "DotProductAttention": {"dropout": 0.0},

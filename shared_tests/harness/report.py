@@ -52,7 +52,9 @@ class Report:
         names, cases = ", ".join(self.subjects), len({f.case for f in self.findings if f.dtype})
         if self.holds:
             return f"HOLDS: {names}: {self.compared:,} comparisons over {cases} cases, none off by more than {GATE:g}σ"
-        broken = [clause for clause in CLAUSES if any(c and not c.holds for (k, _), c in self.cells.items() if k == clause)]
+        broken = [
+            clause for clause in CLAUSES if any(c and not c.holds for (k, _), c in self.cells.items() if k == clause)
+        ]
         what = f"clauses {', '.join(broken)}" if broken else "nothing was compared"
         return f"FAILS: {names}: {what}"
 

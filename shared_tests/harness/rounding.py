@@ -176,9 +176,9 @@ def sum_of_products(blocks: Sequence[tuple[Rounded, Rounded]]) -> Rounded:
 
 def _products(blocks: Sequence[tuple[Rounded, Rounded]]) -> Rounded:
     """The sum of products, without the errors that came with the left operands."""
-    value = sum(a.value @ b.value for a, b in blocks)
-    squares = sum(a.value**2 @ b.value**2 for a, b in blocks)
-    variance = sum(a.value**2 @ b.variance for a, b in blocks)
+    value: Array = sum(a.value @ b.value for a, b in blocks)  # type: ignore[assignment]
+    squares: Array = sum(a.value**2 @ b.value**2 for a, b in blocks)  # type: ignore[assignment]
+    variance: Array = sum(a.value**2 @ b.variance for a, b in blocks)  # type: ignore[assignment]
     terms = sum(a.value.shape[-1] for a, _ in blocks)
     return blocks[0][0]._summed(value, variance, squares, terms)
 

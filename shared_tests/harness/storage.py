@@ -20,7 +20,9 @@ def read_arrays(path: Path | Traversable) -> dict[str, Array]:
     try:
         return load(path.read_bytes())
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected a safetensors file, got one that is truncated or foreign ({error})") from None
+        raise ValueError(
+            f"{path}: expected a safetensors file, got one that is truncated or foreign ({error})"
+        ) from None
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:

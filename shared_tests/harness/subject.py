@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -105,6 +107,10 @@ class Implementation(Subject):
         """
         raise NotImplementedError
 
+    def settings(self) -> dict[str, Any]:
+        """The framework's devices, and its settings that move numbers."""
+        raise NotImplementedError
+
     def run(self, function: Callable[..., Any], *arguments: Any, dtype: str = "float64", **options: Any) -> Any:
         """Calls a function of the framework with NumPy arrays, and gives back NumPy arrays."""
         with self.precision(dtype):
@@ -135,17 +141,7 @@ class Implementation(Subject):
         layer, dtype = model
         heads, batch = layer.num_heads, len(queries)
         per_head = None if valid_lens is None else np.repeat(valid_lens, heads, axis=0)
-
-        def walk(queries: Any, keys: Any, values: Any, valid_lens: Any) -> tuple[Any, ...]:
-            projected = layer.W_q(queries), layer.W_k(keys), layer.W_v(values)
-            split = [self.package.transpose_qkv(x, heads) for x in projected]
-            scores = layer.attention.score(*split[:2])
-            weights = self.package.masked_softmax(scores, valid_lens)
-            context = weights @ split[2]
-            concatenation = self.package.transpose_output(context, heads)
-            return *projected, *split, scores, weights, context, concatenation, layer.W_o(concatenation)
-
-        stages = self.run(walk, queries, keys, values, per_head, dtype=dtype)
+        stages = self.run(self.walk, layer, queries, keys, values, per_head, dtype=dtype)
         names = [f"{how}_{x}" for how in ("projected", "split") for x in ("queries", "keys", "values")]
         names += ["scores", "weights", "context", "concatenation", "output"]
         flat = ("split_queries", "split_keys", "split_values", "scores", "weights", "context")
@@ -153,6 +149,16 @@ class Implementation(Subject):
             name: stage.reshape(batch, heads, *stage.shape[1:]) if name in flat else stage
             for name, stage in zip(names, stages, strict=True)
         }
+
+    def walk(self, layer: Any, queries: Any, keys: Any, values: Any, valid_lens: Any) -> tuple[Any, ...]:
+        """The stages as tensors, of which those of heads are (batch * heads, ...); valid_lens is per head."""
+        projected = layer.W_q(queries), layer.W_k(keys), layer.W_v(values)
+        split = [self.package.transpose_qkv(x, layer.num_heads) for x in projected]
+        scores = layer.attention.score(*split[:2])
+        weights = self.package.masked_softmax(scores, valid_lens)
+        context = weights @ split[2]
+        concatenation = self.package.transpose_output(context, layer.num_heads)
+        return *projected, *split, scores, weights, context, concatenation, layer.W_o(concatenation)
 
 
 def find(name: str) -> Subject:
@@ -179,11 +185,30 @@ def known() -> list[str]:
     return sorted(path.stem for path in Path(str(package.__file__)).parent.glob("*.py") if path.stem != "__init__")
 
 
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keeps what native code greets with off standard error, unless an error comes of it."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            os.write(kept, said.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 def _from_file(path: Path, class_name: str) -> Subject:
     if not path.is_file():
         raise ValueError(f"subject: expected a file, got {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None  # the name ends in .py
+    assert spec is not None
+    assert spec.loader is not None  # the name ends in .py
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)
     spec.loader.exec_module(module)

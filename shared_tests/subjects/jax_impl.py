@@ -1,7 +1,5 @@
 """`jax_impl` as a subject."""
 
-from functools import cache
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,12 +26,12 @@ class JaxImpl(Implementation):
         layer.eval()
         return layer
 
-    @cache  # initialising compiles; once for each size is enough  # noqa: B019
-    def template(self, *sizes):
-        return super().blank(*sizes)
-
     def blank(self, *sizes):
-        return nnx.clone(self.template(*sizes))
+        # Only shapes: to draw initial numbers would be to compile.
+        with self.precision(sizes[-1]):
+            layer = nnx.eval_shape(lambda: super(JaxImpl, self).blank(*sizes))
+            nnx.update(layer, jax.tree.map(_zeros, nnx.state(layer)))
+        return layer
 
     def training(self, layer):
         layer.train()
@@ -51,6 +49,8 @@ class JaxImpl(Implementation):
     def forward(self, model, queries, keys, values, valid_lens):
         layer, dtype = model
         return self.run(_forward, layer, queries, keys, values, valid_lens, dtype=dtype)
+
+    walk = jax.jit(Implementation.walk, static_argnums=0)
 
     def gradients(self, model, queries, keys, values, valid_lens, cotangent):
         layer, dtype = model
@@ -72,6 +72,18 @@ class JaxImpl(Implementation):
                 head = {"head.weight": classifier.weight[...], "head.bias": classifier.bias[...]}
                 trained = jax_impl.export_weights(classifier.layer)
                 yield float(loss), trained | {name: self.array(x) for name, x in head.items()}
+
+    def settings(self):
+        return {
+            "devices": ", ".join(map(str, jax.devices())),
+            "float32 products": jax.config.jax_default_matmul_precision or "default",
+            "float64": jax.config.jax_enable_x64,
+        }
+
+
+def _zeros(leaf):
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key(0) if is_key else jnp.asarray(np.zeros(leaf.shape, leaf.dtype))
 
 
 class Classifier(nnx.Module):

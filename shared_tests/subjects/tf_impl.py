@@ -1,17 +1,19 @@
 """`tf_impl` as a subject."""
 
-import os
 from functools import partial
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets on standard error
-
-import keras
 import numpy as np
-import tensorflow as tf
 
-import tf_impl
-from shared_tests.harness.subject import Implementation
+from shared_tests.harness.subject import Implementation, quietly
 from shared_tests.harness.training import EPSILON
+
+with quietly():
+    import keras
+    import tensorflow as tf
+
+    import tf_impl
+
+    tf.config.list_logical_devices()
 
 
 class TfImpl(Implementation):
@@ -63,3 +65,10 @@ class TfImpl(Implementation):
             update.apply(tape.gradient(loss, variables), variables)
             weight, bias = map(self.array, head)
             yield float(loss), tf_impl.export_weights(layer) | {"head.weight": weight, "head.bias": bias}
+
+    def settings(self):
+        return {
+            "devices": ", ".join(device.name for device in tf.config.list_logical_devices()),
+            "threads": tf.config.threading.get_intra_op_parallelism_threads() or "all",
+            "TF32 products": tf.config.experimental.tensor_float_32_execution_enabled(),
+        }

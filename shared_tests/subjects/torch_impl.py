@@ -57,4 +57,15 @@ class TorchImpl(Implementation):
             loss.backward()
             update.step()
             weight, bias = map(self.array, head)
-            yield loss.item(), torch_impl.export_weights(layer) | {"head.weight": weight.copy(), "head.bias": bias.copy()}
+            yield (
+                loss.item(),
+                torch_impl.export_weights(layer) | {"head.weight": weight.copy(), "head.bias": bias.copy()},
+            )
+
+    def settings(self):
+        return {
+            "devices": ", ".join(["cpu", *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))]),
+            "threads": torch.get_num_threads(),
+            "float32 products": torch.get_float32_matmul_precision(),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+        }
