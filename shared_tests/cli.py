@@ -24,6 +24,7 @@ from shared_tests.harness.subject import Subject, find
 OURS = ["torch_impl", "jax_impl", "tf_impl"]
 WIDTH = None if sys.stdout.isatty() else 120
 console = Console(width=WIDTH)
+progress_console = Console(stderr=True)
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
@@ -81,7 +82,7 @@ def doctor() -> None:
 def main() -> None:
     """Runs the command; a refusal is one line on standard error and exit code 2."""
     try:
-        app()
+        app(prog_name="trihead")
     except (ValueError, ImportError, OSError) as error:
         print(f"trihead: {error}", file=sys.stderr)
         sys.exit(2)
@@ -101,7 +102,7 @@ def _progress() -> Progress:
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    return Progress(*columns, console=progress_console, transient=True, disable=not progress_console.is_terminal)
 
 
 def _print_report(report: Report) -> None:

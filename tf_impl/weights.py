@@ -2,7 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
-from keras import layers, ops
+from keras import layers
 
 from tf_impl.checks import check_weights
 
@@ -48,7 +48,7 @@ def _expected(parameter):
 
 def _to_canonical(parameter):
     """A kernel is (in, out), so it is transposed; a bias, having one axis, stays as it is."""
-    array = np.array(ops.convert_to_numpy(parameter).T, order="C")
+    array = np.array(tf.convert_to_tensor(parameter).numpy().T, order="C")
     return array.astype(np.float32) if parameter.dtype == "bfloat16" else array
 
 

@@ -42,7 +42,7 @@ def _to_canonical(parameter):
     """A linear layer's weight is (out, in) already."""
     if parameter.dtype == torch.bfloat16:
         parameter = parameter.float()
-    return np.array(parameter.detach().cpu(), order="C")
+    return np.array(parameter.detach().cpu().numpy(), order="C")
 
 
 def _from_canonical(parameter, array):

@@ -7,6 +7,7 @@ want of a capability, yields no finding and is reported as not offered.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -84,24 +85,21 @@ def _judge_trial(subjects: Iterable[Subject], trial: Trial) -> list[Finding]:
             findings.append(Finding(clause, name, trial.name, trial.dtype, verdict))
 
         try:
-            model = subject.build(trial.config, _copies(trial.weights), trial.dtype)
-            answer = _ask(subject, model, trial)
+            mine = deepcopy(trial)
+            model = subject.build(trial.config, mine.weights, trial.dtype)
+            answer = _ask(subject, model, mine)
             for clause, verdict in _answer_clauses(answer, trial, truth):
                 found(clause, verdict)
             if trial.dtype == "float64":
                 answers[subject.name] = answer
-            for clause, verdict in _repeat_clauses(subject, model, trial, answer):
+            for clause, verdict in _repeat_clauses(subject, model, trial, mine, answer):
                 found(clause, verdict)
-            for clause, verdict in _optional_clauses(subject, model, trial, truth):
+            for clause, verdict in _optional_clauses(subject, model, deepcopy(trial), truth):
                 found(clause, verdict)
         except Exception as error:  # a port may fail in any way; the report says how
             words = (str(error).splitlines() or [""])[0]
             found("1.1", compare.failure(f"{type(error).__name__}: {words}"))
     return findings + list(_pairs(answers, truth, trial))
-
-
-def _copies(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: array.copy() for name, array in arrays.items()}
 
 
 def _ask(subject: Subject, model: Any, trial: Trial) -> Answer:
@@ -128,26 +126,28 @@ def _answer_clauses(answer: Answer, trial: Trial, truth: oracle.Stages) -> Itera
     yield "3.2", compare.within_gate(answer.weights[uniform], weights[uniform])
 
 
-def _repeat_clauses(subject: Subject, model: Any, trial: Trial, answer: Answer) -> Iterator[tuple[str, Verdict]]:
-    """Runs again: the same inputs give the same bits, garbage in padding too, and nothing is written to."""
-    mine = replace(
-        trial,
-        **{x: getattr(trial, x).copy() for x in ("queries", "keys", "values")},
-        valid_lens=None if trial.valid_lens is None else trial.valid_lens.copy(),
-    )
+def _repeat_clauses(
+    subject: Subject, model: Any, trial: Trial, mine: Trial, answer: Answer
+) -> Iterator[tuple[str, Verdict]]:
+    """Runs again: the same inputs give the same bits, garbage in padding too, and nothing was written to."""
     again = _ask(subject, model, mine)
     yield "7.2", compare.same_bits(again.output, answer.output, "output run again")
     yield "7.2", compare.same_bits(again.weights, answer.weights, "weights run again")
-    for x in ("queries", "keys", "values", "valid_lens"):
-        if (given := getattr(trial, x)) is not None:
-            yield "7.1", compare.same_bits(getattr(mine, x), given, x)
+    for x, given in _arrays(trial).items():
+        yield "7.1", compare.same_bits(_arrays(mine)[x], given, x)
     padding = _padding(trial)
     if padding.any():
-        keys, values = mine.keys.copy(), mine.values.copy()
-        keys[padding], values[padding] = GARBAGE, -GARBAGE
-        garbled = _ask(subject, model, replace(mine, keys=keys, values=values))
+        garbled = deepcopy(trial)
+        garbled.keys[padding], garbled.values[padding] = GARBAGE, -GARBAGE
         rows = trial.lengths > 0
-        yield "3.4", compare.same_bits(garbled.output[rows], answer.output[rows], "output with garbage in padding")
+        output = _ask(subject, model, garbled).output[rows]
+        yield "3.4", compare.same_bits(output, answer.output[rows], "output with garbage in padding")
+
+
+def _arrays(trial: Trial) -> dict[str, Array]:
+    """All that a subject is given."""
+    inputs = {"queries": trial.queries, "keys": trial.keys, "values": trial.values}
+    return trial.weights | inputs | ({} if trial.valid_lens is None else {"valid_lens": trial.valid_lens})
 
 
 def _padding(trial: Trial) -> Array:

@@ -43,9 +43,9 @@ EXP_ROUNDINGS = TANH_ROUNDINGS = 4
 
 
 def to_format(array: npt.ArrayLike, dtype: str) -> Array:
-    """Rounds to `dtype`, to nearest even. bfloat16, which NumPy lacks, comes as float32 holding such numbers."""
+    """A copy rounded to `dtype`, to nearest even. bfloat16, which NumPy lacks, comes as float32 with such numbers."""
     if dtype != "bfloat16":
-        return np.asarray(array, dtype)
+        return np.array(array, dtype)
     bits = np.asarray(array, np.float32).view(np.uint32)
     rounded = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
     return (rounded & np.uint32(0xFFFF0000)).view(np.float32)
@@ -177,7 +177,7 @@ def sum_of_products(blocks: Sequence[tuple[Rounded, Rounded]]) -> Rounded:
 def _products(blocks: Sequence[tuple[Rounded, Rounded]]) -> Rounded:
     """The sum of products, without the errors that came with the left operands."""
     value: Array = sum(a.value @ b.value for a, b in blocks)  # type: ignore[assignment]
-    squares: Array = sum(a.value**2 @ b.value**2 for a, b in blocks)  # type: ignore[assignment]
+    squares: Array = sum(a.value**2 @ b.value**2 for a, b in blocks)
     variance: Array = sum(a.value**2 @ b.variance for a, b in blocks)  # type: ignore[assignment]
     terms = sum(a.value.shape[-1] for a, _ in blocks)
     return blocks[0][0]._summed(value, variance, squares, terms)

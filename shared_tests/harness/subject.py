@@ -58,6 +58,8 @@ class Implementation(Subject):
     dtypes = ("float64", "float32", "bfloat16", "float16")
     additive = True
     package: ModuleType
+    keeps_weights = True
+    """Whether a scoring module keeps the weights of its last eager call, as the book's does."""
 
     def precision(self, dtype: str) -> AbstractContextManager[Any]:
         """Where numbers of `dtype` can be had; anywhere, but in JAX."""
@@ -88,8 +90,16 @@ class Implementation(Subject):
         """The NumPy array of a tensor; float32 for bfloat16."""
         raise NotImplementedError
 
-    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A layer, or a function of tensors, under the framework's compiler."""
+    def compiled(self, function: Callable[..., Any], *arrays: Array, dtype: str) -> Callable[..., Any]:
+        """A function of tensors under the framework's compiler, for these arrays and any other batch and lengths."""
+        raise NotImplementedError
+
+    def compiled_loosely(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same for no shapes in particular, as a user does who compiles without a word more."""
+        raise NotImplementedError
+
+    def restored(self, layer: Any, *arrays: Array, dtype: str, folder: Path) -> Callable[..., Any]:
+        """The layer after the framework's own way of taking it apart and back, for any batch and lengths."""
         raise NotImplementedError
 
     def train(

@@ -14,6 +14,7 @@ from shared_tests.harness.training import EPSILON
 class JaxImpl(Implementation):
     name = "jax_impl"
     package = jax_impl
+    keeps_weights = False
 
     def precision(self, dtype):
         return jax.enable_x64(dtype == "float64")
@@ -43,8 +44,14 @@ class JaxImpl(Implementation):
     def array(self, tensor):
         return np.array(tensor, np.float32 if tensor.dtype == jnp.bfloat16 else None)
 
-    def compiled(self, function):
-        return jax.jit(function, static_argnames="need_weights")
+    def compiled(self, function, *arrays, dtype):
+        return jax.jit(function)
+
+    def compiled_loosely(self, function):
+        return jax.jit(function)
+
+    def restored(self, layer, *arrays, dtype, folder):
+        return nnx.merge(*nnx.split(layer))
 
     def forward(self, model, queries, keys, values, valid_lens):
         layer, dtype = model

@@ -2,8 +2,6 @@
 
 from functools import partial
 
-import numpy as np
-
 from shared_tests.harness.subject import Implementation, quietly
 from shared_tests.harness.training import EPSILON
 
@@ -30,10 +28,24 @@ class TfImpl(Implementation):
         return tf.cast(array, dtype) if array.dtype.kind == "f" else tf.constant(array)
 
     def array(self, tensor):
-        return np.array(tensor, np.float32 if tensor.dtype == tf.bfloat16 else None)
+        return (tf.cast(tensor, tf.float32) if tensor.dtype == tf.bfloat16 else tf.convert_to_tensor(tensor)).numpy()
 
-    def compiled(self, function):
+    def compiled(self, function, *arrays, dtype):
+        tensors = [self.tensor(x, dtype) for x in arrays]
+        shapes = [(None, None, x.shape[-1]) if x.ndim == 3 else (None,) * x.ndim for x in tensors]
+        specs = [tf.TensorSpec(shape, x.dtype) for shape, x in zip(shapes, tensors, strict=True)]
+        return tf.function(function, input_signature=specs)
+
+    def compiled_loosely(self, function):
         return tf.function(function)
+
+    def restored(self, layer, *arrays, dtype, folder):
+        shapes = [(None, x.shape[-1]) if x.ndim == 3 else x.shape[1:] for x in arrays]
+        dtypes = [dtype if x.ndim == 3 else str(x.dtype) for x in arrays]
+        inputs = [keras.Input(shape, dtype=kind) for shape, kind in zip(shapes, dtypes, strict=True)]
+        keras.Model(inputs, layer(*inputs)).save(folder / "layer.keras")
+        model = keras.saving.load_model(folder / "layer.keras")
+        return lambda *tensors: model(list(tensors))
 
     def gradients(self, model, queries, keys, values, valid_lens, cotangent):
         layer, dtype = model

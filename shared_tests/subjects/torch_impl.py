@@ -29,8 +29,18 @@ class TorchImpl(Implementation):
         tensor = tensor.detach()
         return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
-    def compiled(self, function):
+    def compiled(self, function, *arrays, dtype):
         return torch.compile(function, fullgraph=True)
+
+    def compiled_loosely(self, function):
+        return torch.compile(function)  # with fullgraph=True, Dynamo wraps an error in its own
+
+    def restored(self, layer, *arrays, dtype, folder):
+        tensors = tuple(self.tensor(x, dtype) for x in arrays)
+        free = torch.export.Dim.DYNAMIC
+        shapes = tuple({0: free, 1: free} if x.ndim > 1 else {0: free} for x in tensors)
+        torch.export.save(torch.export.export(layer, tensors, dynamic_shapes=shapes), folder / "layer.pt2")
+        return torch.export.load(folder / "layer.pt2").module()
 
     def gradients(self, model, queries, keys, values, valid_lens, cotangent):
         layer, dtype = model

@@ -1,0 +1,106 @@
+"""The command: what it prints, how it exits, and how it takes bad use."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PORT = Path(__file__).parent.parent / "docs" / "my_port.py"
+TRIHEAD = [sys.executable, "-m", "shared_tests"]
+
+
+def trihead(*arguments, **options):
+    options = {"capture_output": True, "text": True, "timeout": 120} | options
+    return subprocess.run([*TRIHEAD, *map(str, arguments)], **options)
+
+
+def test_verify_a_port(tmp_path):
+    """In under ten seconds, with no framework loaded; and JSON beside the table."""
+    result = trihead("verify", "--subject", f"{PORT}:MyPort", "--json", tmp_path / "report.json", timeout=10)
+    assert result.returncode == 0, result.stderr
+    assert "HOLDS: MyPort" in result.stdout
+    assert "not offered" in result.stdout
+    assert result.stderr == ""
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["holds"] is True
+    assert report["failures"] == []
+    cells = {row["clause"]: row["subjects"]["MyPort"] for row in report["clauses"]}
+    assert cells["4.1"] is None
+    assert cells["2.1"]["compared"] > 10_000
+    assert 0 < cells["2.1"]["worst"] < 8
+
+
+def test_verify_a_wrong_port(tmp_path):
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text(PORT.read_text().replace("np.sqrt(q.shape[-1]", "np.sqrt(heads * q.shape[-1]"))
+    result = trihead("verify", "--subject", f"{wrong}:MyPort")
+    assert result.returncode == 1
+    assert "FAILS: MyPort: clauses 2.1" in result.stdout
+    assert "✗" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("raise RuntimeError('no luck\\nat all')", "RuntimeError: no luck"),
+        ("return queries", "forward: expected (output, attention weights), got ndarray"),
+        ("return None", "forward: expected (output, attention weights), got NoneType"),
+        ("import numpy; return numpy.nan * queries, numpy.ones(3)", "expected shape"),
+    ],
+)
+def test_verify_a_port_that_breaks(tmp_path, body, words):
+    port = tmp_path / "port.py"
+    port.write_text(
+        "class Port:\n"
+        "    def build(self, config, weights, dtype): return None\n"
+        f"    def forward(self, model, queries, keys, values, valid_lens): {body}\n"
+    )
+    result = trihead("verify", "--subject", f"{port}:Port")
+    assert result.returncode == 1
+    assert words in result.stdout
+    assert "Traceback" not in result.stderr + result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["--subject", "nobody"],
+            "subject: expected one of jax_impl, tf_impl, torch_impl or FILE.py:Class, got nobody",
+        ),
+        (["--subject", "no/such.py:Port"], "subject: expected a file, got no/such.py"),
+        (["--subject", f"{PORT}:Nobody"], f"subject: expected a class Nobody in {PORT}, got none"),
+        (["--subject", f"{PORT}:np"], f"subject: expected a class np in {PORT}, got none"),
+        (["--subject", f"{PORT}:MyPort", "--json", "/no/such/folder/x.json"], "--json: expected a file in an existing"),
+    ],
+)
+def test_bad_use_is_one_line(arguments, words):
+    result = trihead("verify", *arguments)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stdout == ""
+
+
+def test_a_class_that_is_no_port(tmp_path):
+    (tmp_path / "port.py").write_text("class Port:\n    def build(self): pass\n")
+    result = trihead("verify", "--subject", tmp_path / "port.py:Port")
+    assert result.returncode == 2
+    assert "expected Port to have build and forward, got no forward" in result.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["verify"], ["doctor"]])
+def test_help_has_an_example(command):
+    result = trihead(*command, "--help")
+    assert result.returncode == 0
+    assert "trihead" in result.stdout
+    assert not command or "Example: " in result.stdout
+
+
+def test_doctor():
+    result = trihead("doctor")
+    assert result.returncode == 0, result.stderr
+    for words in ("python", "torch_impl: devices", "jax_impl: float64", "tf_impl: devices", "HOLDS"):
+        assert words in result.stdout

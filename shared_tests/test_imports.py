@@ -1,0 +1,76 @@
+"""The import rules: as import-linter reads them, and as a fresh interpreter sees them."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared_tests.cli import OURS
+
+ROOT = Path(__file__).parent.parent
+FRAMEWORKS = {"torch", "jax", "flax", "tensorflow", "keras"}
+
+
+def lint_imports(folder):
+    command = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command as lint; lint()"
+    return subprocess.run([sys.executable, "-c", command], cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def test_rules_are_kept():
+    result = lint_imports(ROOT)
+    assert result.returncode == 0, result.stdout
+    assert "0 broken" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("torch_impl/attention.py", "import jax"),
+        ("jax_impl/weights.py", "from torch_impl.checks import check_weights"),
+        ("tf_impl/multihead.py", "import shared_tests.harness.case"),
+        ("shared_tests/harness/oracle.py", "import torch"),
+        ("shared_tests/harness/case.py", "import shared_tests.harness.judge"),
+        ("shared_tests/subjects/tf_impl.py", "import jax_impl"),
+    ],
+)
+def test_a_breach_is_seen(tmp_path, file, line):
+    for package in [*OURS, "shared_tests"]:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    target = tmp_path / file
+    target.write_text(f"{target.read_text()}\n{line}\n")
+    result = lint_imports(tmp_path)
+    assert result.returncode == 1, result.stdout
+    assert "BROKEN" in result.stdout
+
+
+def loaded_by(statement):
+    code = f"{statement}; import sys; print(*({FRAMEWORKS} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    return set(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("package", "framework"), [("torch_impl", "torch"), ("jax_impl", "flax"), ("tf_impl", "tensorflow")]
+)
+def test_a_package_loads_no_other_framework(package, framework):
+    """Less what its own framework loads: `import tensorflow` alone loads jax."""
+    assert loaded_by(f"import {package}") - loaded_by(f"import {framework}") <= {"keras"}
+
+
+def test_the_judge_of_a_port_loads_no_framework():
+    assert loaded_by("import shared_tests.cli, shared_tests.harness.judge") == set()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "shared_tests").glob("*.py")), ids=lambda path: path.name)
+def test_tests_import_no_framework(path):
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module.split(".")[0])
+    assert not imported & (FRAMEWORKS | set(OURS))

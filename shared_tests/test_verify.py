@@ -1,0 +1,53 @@
+"""Every clause that `trihead verify` checks, on every case, and the cases themselves."""
+
+import numpy as np
+import pytest
+
+from shared_tests.cli import OURS
+from shared_tests.harness.case import CASES, draw
+from shared_tests.harness.judge import CLAUSES
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("clause", CLAUSES)
+def test_clause_holds(report, clause, name):
+    broken = [f for f in report.failures if (f.clause, f.subject) == (clause, name)]
+    assert broken == []
+    cell = report.cell(clause, name)
+    assert cell is not None
+    assert cell.compared > 0
+
+
+def test_report_holds(report):
+    assert report.holds
+    assert report.compared > 1_000_000
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_case_holds_numbers_of_its_dtype(name):
+    for dtype in CASES[name].dtypes:
+        trial = draw(name, CASES[name], dtype)
+        for array in (trial.queries, trial.keys, trial.values, trial.cotangent, *trial.weights.values()):
+            assert array.dtype == ("float32" if dtype == "bfloat16" else dtype)
+            assert np.isfinite(array).all()
+            if dtype == "bfloat16":
+                assert not (array.view(np.uint32) & 0xFFFF).any()
+
+
+def test_cases_are_drawn_alike_every_time():
+    first, second = (draw("bias", CASES["bias"], "float64") for _ in range(2))
+    assert (first.queries == second.queries).all()
+    assert not (draw("lengths", CASES["lengths"], "float64").queries == first.queries).any()
+
+
+def test_cases_reach_what_they_name():
+    """The extreme cases are as extreme as their names say."""
+    from shared_tests.harness.oracle import forward
+
+    scores = {
+        name: forward(draw(name, CASES[name], "float64"))["scores"].value for name in CASES if "magnitudes" in name
+    }
+    far = forward(draw("scores far below -1e6", CASES["scores far below -1e6"], "float64"))["scores"].value
+    assert far.max() < -1e6
+    assert np.abs(scores["large magnitudes"]).max() > 500
+    assert np.abs(scores["tiny magnitudes"]).max() < 1e-4
