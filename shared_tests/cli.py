@@ -16,7 +16,7 @@ from rich.text import Text
 from shared_tests.harness import doctor as examination
 from shared_tests.harness.case import CASES
 from shared_tests.harness.compare import Verdict
-from shared_tests.harness.judge import CLAUSES, judge
+from shared_tests.harness.judge import CLAUSES, TRAININGS, judge, judge_all
 from shared_tests.harness.report import Report, describe
 from shared_tests.harness.storage import write_bytes
 from shared_tests.harness.subject import Subject, find
@@ -45,14 +45,14 @@ def verify(
     if json_file is not None and not json_file.parent.is_dir():
         raise ValueError(f"--json: expected a file in an existing folder, got {json_file}")
     subjects = [_find(name) for name in subject or OURS]
-    trials = sum(len(case.dtypes) for case in CASES.values())
+    trials = sum(len(case.dtypes) for case in CASES.values()) + len(TRAININGS)
     with _progress() as progress:
         task = progress.add_task("verify", total=trials)
 
         def advance(what: str) -> None:
             progress.update(task, advance=1, description=what)
 
-        report = Report([s.name for s in subjects], judge(subjects, CASES, advance))
+        report = Report([s.name for s in subjects], judge_all(subjects, advance))
     _print_report(report)
     if json_file is not None:
         write_bytes(json_file, json.dumps(report.as_json(), indent=1).encode())

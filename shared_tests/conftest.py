@@ -5,8 +5,7 @@ import os
 import pytest
 
 from shared_tests.cli import OURS
-from shared_tests.harness.case import CASES
-from shared_tests.harness.judge import judge
+from shared_tests.harness.judge import judge_all
 from shared_tests.harness.report import Report
 from shared_tests.harness.subject import find
 
@@ -35,4 +34,4 @@ def subjects():
 @pytest.fixture(scope="session")
 def report(subjects):
     """What `trihead verify` finds."""
-    return Report(OURS, judge(subjects, CASES))
+    return Report(OURS, judge_all(subjects))

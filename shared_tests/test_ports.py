@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shared_tests.harness.case import CASES
-from shared_tests.harness.judge import judge
+from shared_tests.harness.judge import judge, judge_all
 from shared_tests.harness.refusals import REFUSALS
 from shared_tests.harness.report import Report
 from shared_tests.harness.subject import Subject, find
@@ -67,7 +67,7 @@ MUTANTS = {
 
 
 def verdict(path):
-    return Report(["MyPort"], judge([find(f"{path}:MyPort")], CASES))
+    return Report(["MyPort"], judge_all([find(f"{path}:MyPort")]))
 
 
 def test_the_right_port_holds():

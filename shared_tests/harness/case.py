@@ -56,6 +56,8 @@ class Trial:
     values: Array
     valid_lens: Array | None
     cotangent: Array
+    keep: Array | None = None
+    """What each weight is multiplied by in training, 0 or 1 / (1 - dropout): (batch, heads, queries, keys)."""
 
     @property
     def inputs(self) -> tuple[Array, Array, Array, Array | None]:
@@ -77,6 +79,7 @@ class Case:
 
     additive: the hidden width of additive scoring, 0 for dot-product. score_bias: added to the
     bias of W_q and taken from that of W_k, so that scores fall by its square times sqrt(depth).
+    dropout: if not 0, the layer is in training, and a mask drawn with this probability is given to it.
     trained: weights and inputs from the goldens in place of random ones.
     """
 
@@ -90,6 +93,7 @@ class Case:
     mean: float = 0.0
     gain: float = 1.0
     score_bias: float = 0.0
+    dropout: float = 0.0
     self_attention: bool = False
     trained: str = ""
     dtypes: tuple[str, ...] = ("float64", "float32")
@@ -124,6 +128,9 @@ CASES = {
     "more queries than keys": Case(CROSS, queries=13, keys=3, valid_lens=(2, 3)),
     "additive": Case(CROSS, valid_lens=(3, 6), additive=17, dtypes=EVERY),
     "additive, lengths per query": Case(BIASED, valid_lens=RAGGED, additive=17),
+    "dropout": Case(CROSS, valid_lens=(3, 6), dropout=0.5, dtypes=EVERY),
+    "dropout, lengths per query": Case(CROSS, valid_lens=RAGGED, dropout=0.2),
+    "dropout, additive": Case(CROSS, valid_lens=(3, 6), additive=17, dropout=0.2),
     "scores far below -1e6": Case(BIASED, valid_lens=(3, 6), score_bias=1300.0),
     "large magnitudes": Case(BIASED, valid_lens=(3, 6), spread=30.0),
     "tiny magnitudes": Case(CROSS, valid_lens=(3, 6), spread=1e-3, dtypes=EVERY),
@@ -140,6 +147,7 @@ def draw(name: str, case: Case, dtype: str) -> Trial:
     weights, arrays = _trained(case) if case.trained else (_weights(case, random), _arrays(case, random))
     queries, keys, values = arrays
     cotangent = random.normal(size=(*queries.shape[:2], case.config.num_hiddens))
+    kept = random.random(size=(len(queries), case.config.num_heads, queries.shape[1], keys.shape[1])) >= case.dropout
     return Trial(
         name=name,
         config=case.config,
@@ -150,6 +158,7 @@ def draw(name: str, case: Case, dtype: str) -> Trial:
         values=to_format(values, dtype),
         valid_lens=None if case.valid_lens is None else np.array(case.valid_lens),
         cotangent=to_format(cotangent, dtype),
+        keep=to_format(kept / (1 - case.dropout), dtype) if case.dropout else None,
     )
 
 

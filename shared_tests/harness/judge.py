@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 
 from shared_tests.harness import compare, oracle
-from shared_tests.harness.case import Case, Trial, draw
+from shared_tests.harness.case import CASES, DIGITS, Case, Trial, draw
 from shared_tests.harness.compare import Verdict
 from shared_tests.harness.known import Finding, excuse
 from shared_tests.harness.refusals import REFUSALS, prepare, refuses
-from shared_tests.harness.rounding import Array, Rounded
+from shared_tests.harness.rounding import Array, Rounded, to_format
 from shared_tests.harness.subject import Implementation, Subject
+from shared_tests.harness.training import RATES, compared_batches, initial_weights, reference
 
 CLAUSES = {
     "1.1": "shapes and dtypes",
@@ -39,9 +40,14 @@ CLAUSES = {
     "6": "bad inputs refused, same words",
     "7.1": "inputs and weights never written to",
     "7.2": "same bits when run again",
+    "8.1": "training, 20 steps: losses and weights",
+    "8.2": "dropout, one mask: output and gradients",
 }
 """The clauses of docs/contract.md that `judge` checks on any subject, in the order of its table."""
 
+TRAININGS = tuple(product(RATES, ("float64", "float32")))
+OF_DROPOUT = ("2.1", "2.2", "4.1", "4.2")
+"""The clauses that on a case with dropout are reported as clause 8.2."""
 GARBAGE = 50.0
 
 
@@ -53,26 +59,51 @@ class Answer:
     weights: Array
 
 
+def judge_all(subjects: Sequence[Subject], advance: Callable[[str], None] = lambda _: None) -> list[Finding]:
+    """Judges every subject on everything; `advance` hears of each trial and each training."""
+    findings = [finding for subject in subjects for finding in _refusals(subject)]
+    findings += judge(subjects, CASES, advance)
+    for optimizer, dtype in TRAININGS:
+        advance(f"{optimizer}, {dtype}")
+        findings += _training(subjects, optimizer, dtype)
+    return excuse(findings)
+
+
 def judge(
     subjects: Sequence[Subject], cases: Mapping[str, Case], advance: Callable[[str], None] = lambda _: None
 ) -> list[Finding]:
-    """Judges every subject on every case in every dtype that both claim; `advance` hears of each trial."""
-    findings = [finding for subject in subjects for finding in _refusals(subject)]
+    """Judges every subject on these cases, in every dtype that both claim; `advance` hears of each trial."""
+    findings: list[Finding] = []
     for name, case in cases.items():
         for dtype in case.dtypes:
             advance(f"{name}, {dtype}")
             findings += _judge_trial([s for s in subjects if _claims(s, case, dtype)], draw(name, case, dtype))
-    return excuse(findings)
+    return findings
 
 
 def _claims(subject: Subject, case: Case, dtype: str) -> bool:
-    return dtype in subject.dtypes and (subject.additive or not case.additive)
+    return dtype in subject.dtypes and (subject.additive or not case.additive) and (subject.dropout or not case.dropout)
 
 
 def _refusals(subject: Subject) -> Iterator[Finding]:
     if isinstance(subject, Implementation):
         for row in REFUSALS:
             yield Finding("6", subject.name, "bad inputs", "", refuses(subject, row, prepare(subject, row.call)))
+
+
+def _training(subjects: Iterable[Subject], optimizer: str, dtype: str) -> Iterator[Finding]:
+    """Each subject's losses, and its weights after every step, against the oracle of training."""
+    able = [s for s in subjects if isinstance(s, Implementation) and dtype in s.dtypes]
+    steps = list(reference(optimizer, dtype)) if able else []
+    start = {name: to_format(array, dtype) for name, array in initial_weights().items()}
+    for subject in able:
+        training = subject.train(DIGITS, start, compared_batches(), optimizer, RATES[optimizer], dtype)
+        for step, ((loss, weights), (true_loss, true_weights)) in enumerate(zip(training, steps, strict=True), 1):
+            case = f"{optimizer}, step {step}"
+            verdict = compare.within_gate(np.array(loss), true_loss)
+            yield Finding("8.1", subject.name, case, dtype, replace(verdict, what="loss"))
+            for name, truth in true_weights.items():
+                yield Finding("8.1", subject.name, case, dtype, _named(name, weights, truth))
 
 
 def _judge_trial(subjects: Iterable[Subject], trial: Trial) -> list[Finding]:
@@ -82,11 +113,14 @@ def _judge_trial(subjects: Iterable[Subject], trial: Trial) -> list[Finding]:
     for subject in subjects:
 
         def found(clause: str, verdict: Verdict, name: str = subject.name) -> None:
+            clause = "8.2" if trial.keep is not None and clause in OF_DROPOUT else clause
             findings.append(Finding(clause, name, trial.name, trial.dtype, verdict))
 
         try:
             mine = deepcopy(trial)
             model = subject.build(trial.config, mine.weights, trial.dtype)
+            if trial.keep is not None:
+                model = subject.with_mask(model, trial.keep)  # type: ignore[attr-defined]
             answer = _ask(subject, model, mine)
             for clause, verdict in _answer_clauses(answer, trial, truth):
                 found(clause, verdict)
@@ -157,7 +191,7 @@ def _padding(trial: Trial) -> Array:
 
 
 def _optional_clauses(subject: Any, model: Any, trial: Trial, truth: oracle.Stages) -> Iterator[tuple[str, Verdict]]:
-    if hasattr(subject, "stages") and trial.dtype == "float64":
+    if hasattr(subject, "stages") and trial.dtype == "float64" and trial.keep is None:
         stages = subject.stages(model, *trial.inputs)
         for name in truth:
             yield "2.5", _named(name, stages, truth[name])

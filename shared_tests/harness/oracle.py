@@ -39,7 +39,7 @@ def forward(trial: Trial) -> Stages:
                 scores = _score(stages["split_queries"][b, h, i], stages["split_keys"][b, h], weights)
                 row = _softmax(scores, length)
                 attended = len(row.value)
-                context = row @ stages["split_values"][b, h, :attended]
+                context = _dropped(row, trial, (b, h, i)) @ stages["split_values"][b, h, :attended]
                 stages["scores"][b, h, i] = scores
                 stages["weights"][b, h, i, :attended] = row
                 stages["context"][b, h, i] = stages["concatenation"][b, i, rows] = context
@@ -48,20 +48,25 @@ def forward(trial: Trial) -> Stages:
     return stages
 
 
-def backward(trial: Trial, stages: Stages) -> dict[str, Rounded]:
-    """Gradients of sum(output * cotangent) by "queries", "keys", "values" and each canonical weight name."""
+def backward(trial: Trial, stages: Stages, cotangent: Rounded | None = None) -> dict[str, Rounded]:
+    """Gradients of sum(output * cotangent) by "queries", "keys", "values" and each canonical weight name.
+
+    cotangent: that of the trial, exact, if none is given.
+    """
     weights, lengths = _exact_weights(trial), trial.lengths
-    cotangent = Rounded.exact(trial.cotangent, trial.dtype)
+    cotangent = Rounded.exact(trial.cotangent, trial.dtype) if cotangent is None else cotangent
     slopes = stages["scores"].zeros(*stages["scores"].value.shape)  # of the scores
     for b in range(len(trial.queries)):
         for h, rows in enumerate(_head_rows(trial)):
             values, row = stages["split_values"][b, h], stages["weights"][b, h]
             for i, length in enumerate(lengths[b]):  # a uniform row, of length 0, depends on no score
-                of_row = values[:length] @ (cotangent[b, i] @ weights["W_o.weight"][:, rows])
+                of_kept = values[:length] @ (cotangent[b, i] @ weights["W_o.weight"][:, rows])
+                of_row = _dropped(of_kept, trial, (b, h, i))
                 slopes[b, h, i, :length] = row[i, :length] * (of_row - row[i, :length] @ of_row)
     split, gradients = _score_backward(slopes, stages, weights)
     of_context = [cotangent @ weights["W_o.weight"][:, rows] for rows in _head_rows(trial)]
-    split["values"] = [stages["weights"][:, h].swapaxes(1, 2) @ of_context[h] for h in range(len(of_context))]
+    kept = _dropped(stages["weights"], trial)
+    split["values"] = [kept[:, h].swapaxes(1, 2) @ of_context[h] for h in range(len(of_context))]
     gradients |= _parameter_gradients(cotangent, stages["concatenation"], weights, "W_o")
     for x, name in PROJECTIONS.items():
         blocks = [(split[x][h], weights[f"{name}.weight"][rows]) for h, rows in enumerate(_head_rows(trial))]
@@ -112,6 +117,13 @@ def _bias(x: Rounded, weights: Weights, name: str, rows: slice = slice(None)) ->
 def _softmax(scores: Rounded, length: int) -> Rounded:
     """The weights of the keys attended to: the first `length`, or all of them, uniformly, for 0."""
     return scores[:length].softmax() if length > 0 else scores.ones(len(scores.value)) / len(scores.value)
+
+
+def _dropped(x: Rounded, trial: Trial, index: tuple[int, ...] = ()) -> Rounded:
+    """Weights, or what comes back to them, times what dropout keeps of them."""
+    if trial.keep is None:
+        return x
+    return x * Rounded.exact(trial.keep[index][..., : x.value.shape[-1]], trial.dtype)
 
 
 def _score(query: Rounded, keys: Rounded, weights: Weights) -> Rounded:

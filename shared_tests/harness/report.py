@@ -8,6 +8,7 @@ from functools import reduce
 from operator import add
 from typing import Any
 
+from shared_tests.harness.case import CASES
 from shared_tests.harness.compare import Verdict
 from shared_tests.harness.judge import CLAUSES
 from shared_tests.harness.known import Finding
@@ -49,7 +50,7 @@ class Report:
 
     def verdict(self) -> str:
         """The report in one line."""
-        names, cases = ", ".join(self.subjects), len({f.case for f in self.findings if f.dtype})
+        names, cases = ", ".join(self.subjects), len({f.case for f in self.findings} & set(CASES))
         if self.holds:
             return f"HOLDS: {names}: {self.compared:,} comparisons over {cases} cases, none off by more than {GATE:g}σ"
         broken = [

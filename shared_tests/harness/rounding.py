@@ -1,7 +1,7 @@
 """Rounding noise, element by element: an array that carries the variance of its own error.
 
-`Rounded` holds a float64 value and the first-order variance of the error that a given floating
-format makes while computing it. Running the oracle on it yields, for every element of every
+`Rounded` holds a value and the first-order variance of the error that a given floating format makes
+while computing it. Running the oracle on it yields, for every element of every
 stage, the standard deviation sigma by which a correct implementation may differ. The model,
 its sources and what it leaves out: docs/rounding.md.
 """
@@ -23,16 +23,18 @@ GATE = 8.0
 
 @dataclass(frozen=True)
 class Format:
-    """A floating format: its unit roundoff, that of the sums carried for it, and its underflow floor."""
+    """A floating format: its unit roundoff, that of the sums carried for it, its underflow floor, and a better one."""
 
     unit: float
     sums: float
     floor: float
+    work: type[np.floating[Any]] = np.float64
 
 
 FORMATS = {
     # The variance of a float64 underflow, 1e-616, is itself no float64: its floor is as small as squares allow.
-    "float64": Format(2.0**-53, 2.0**-53, 2.0**-511),
+    # The oracle works in extended precision there, on processors that have it.
+    "float64": Format(2.0**-53, 2.0**-53, 2.0**-511, np.longdouble),
     "float32": Format(2.0**-24, 2.0**-24, 2.0**-126),  # XLA flushes subnormals to zero
     "bfloat16": Format(2.0**-8, 2.0**-24, 2.0**-126),
     "float16": Format(2.0**-11, 2.0**-24, 2.0**-24),  # computed in float32: subnormals survive
@@ -53,7 +55,7 @@ def to_format(array: npt.ArrayLike, dtype: str) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Rounded:
-    """A float64 value with the variance of the error that `form` makes in computing it.
+    """A value, better than `form` can hold, with the variance of the error that `form` makes in computing it.
 
     Elements' errors count as independent, with one exception. After a product a @ B the error
     that came with `a` is kept aside, as (variance of a, B), so that in (a @ B) @ C it passes
@@ -68,16 +70,17 @@ class Rounded:
     @classmethod
     def exact(cls, value: npt.ArrayLike, dtype: str) -> Rounded:
         """A number as given, free of error."""
-        value = np.asarray(value, np.float64)
-        return cls(value, np.zeros_like(value), FORMATS[dtype])
+        form = FORMATS[dtype]
+        value = np.array(value, form.work)
+        return cls(value, np.zeros(value.shape), form)
 
     def zeros(self, *shape: int) -> Rounded:
         """Zeros, free of error, in the same format."""
-        return Rounded(np.zeros(shape), np.zeros(shape), self.form)
+        return Rounded(np.zeros(shape, self.form.work), np.zeros(shape), self.form)
 
     def ones(self, *shape: int) -> Rounded:
         """Ones, free of error, in the same format."""
-        return Rounded(np.ones(shape), np.zeros(shape), self.form)
+        return Rounded(np.ones(shape, self.form.work), np.zeros(shape), self.form)
 
     @property
     def variance(self) -> Array:
@@ -138,6 +141,10 @@ class Rounded:
     def tanh_slope(self) -> Rounded:
         """1 - t^2, of a tanh t."""
         return self.ones(*self.value.shape) - self * self
+
+    def log(self) -> Rounded:
+        value = np.log(self.value)
+        return self._stored(value, self.variance / self.value**2)
 
     def softmax(self) -> Rounded:
         """Softmax of one row: a shift common to all scores cancels."""

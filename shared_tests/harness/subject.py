@@ -36,6 +36,8 @@ class Subject:
     """What it claims to compute in; "bfloat16" and "float16" may be added. bfloat16 goes in and out as float32."""
     additive = False
     """Whether it does additive scoring, which the weights "attention.…" ask for."""
+    dropout = False
+    """Whether it has a method `with_mask(model, keep)`: the model in training, with this mask for its dropout."""
 
     def build(self, config: Config, weights: Mapping[str, Array], dtype: str) -> Any:
         """Makes a model, any object, with these sizes and canonical weights."""
@@ -56,7 +58,7 @@ class Implementation(Subject):
     """
 
     dtypes = ("float64", "float32", "bfloat16", "float16")
-    additive = True
+    additive = dropout = True
     package: ModuleType
     keeps_weights = True
     """Whether a scoring module keeps the weights of its last eager call, as the book's does."""
@@ -77,6 +79,10 @@ class Implementation(Subject):
             sizes = config.depth, config.depth, additive
             scoring["attention"] = self.make("AdditiveAttention", *sizes, 0.0, dtype=dtype)
         return self.make("MultiHeadAttention", **config, dropout=0.0, dtype=dtype, **scoring)
+
+    def with_mask(self, model: Any, keep: Array) -> Any:
+        """The model in training, its scoring module's dropout replaced by one that multiplies by `keep`."""
+        raise NotImplementedError
 
     def training(self, layer: Any) -> Any:
         """The layer with dropout on, called as the layer is."""

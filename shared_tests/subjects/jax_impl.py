@@ -8,7 +8,7 @@ from flax import nnx
 
 import jax_impl
 from shared_tests.harness.subject import Implementation
-from shared_tests.harness.training import EPSILON
+from shared_tests.harness.training import BETAS, EPSILON
 
 
 class JaxImpl(Implementation):
@@ -33,6 +33,13 @@ class JaxImpl(Implementation):
             layer = nnx.eval_shape(lambda: super(JaxImpl, self).blank(*sizes))
             nnx.update(layer, jax.tree.map(_zeros, nnx.state(layer)))
         return layer
+
+    def with_mask(self, model, keep):
+        layer, dtype = model
+        with self.precision(dtype):
+            layer.attention.dropout = Mask(self.tensor(keep.reshape(-1, *keep.shape[2:]), dtype))
+        layer.train()
+        return layer, dtype
 
     def training(self, layer):
         layer.train()
@@ -71,7 +78,7 @@ class JaxImpl(Implementation):
         with self.precision(dtype):
             classifier = Classifier(*(self.tensor(weights[f"head.{name}"], dtype) for name in ("weight", "bias")))
             classifier.layer, _ = self.build(config, {n: w for n, w in weights.items() if "head" not in n}, dtype)
-            rule = optax.sgd(rate) if optimizer == "sgd" else optax.adam(rate, eps=EPSILON)
+            rule = optax.sgd(rate) if optimizer == "sgd" else optax.adam(rate, *BETAS, eps=EPSILON)
             update = nnx.Optimizer(classifier, rule, wrt=nnx.Param)
         for rows, labels in batches:
             with self.precision(dtype):
@@ -91,6 +98,16 @@ class JaxImpl(Implementation):
 def _zeros(leaf):
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return jax.random.key(0) if is_key else jnp.asarray(np.zeros(leaf.shape, leaf.dtype))
+
+
+class Mask(nnx.Module):
+    """Dropout that keeps what it is told to."""
+
+    def __init__(self, keep):
+        self.keep = nnx.Variable(keep)
+
+    def __call__(self, weights):
+        return weights * self.keep[...]
 
 
 class Classifier(nnx.Module):

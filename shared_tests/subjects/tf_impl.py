@@ -3,7 +3,7 @@
 from functools import partial
 
 from shared_tests.harness.subject import Implementation, quietly
-from shared_tests.harness.training import EPSILON
+from shared_tests.harness.training import BETAS, EPSILON
 
 with quietly():
     import keras
@@ -20,6 +20,11 @@ class TfImpl(Implementation):
 
     def make(self, name, *arguments, dtype="float32", **options):
         return getattr(tf_impl, name)(*arguments, dtype=dtype, **options)
+
+    def with_mask(self, model, keep):
+        layer, dtype = model
+        layer.attention.dropout = Mask(self.tensor(keep.reshape(-1, *keep.shape[2:]), dtype))
+        return layer, dtype
 
     def training(self, layer):
         return partial(layer, training=True)
@@ -68,7 +73,7 @@ class TfImpl(Implementation):
         if optimizer == "sgd":
             update = keras.optimizers.SGD(rate)
         else:
-            update = keras.optimizers.Adam(rate, epsilon=EPSILON)
+            update = keras.optimizers.Adam(rate, *BETAS, epsilon=EPSILON)
         for rows, labels in batches:
             x = self.tensor(rows, dtype)
             with tf.GradientTape() as tape:
@@ -84,3 +89,15 @@ class TfImpl(Implementation):
             "threads": tf.config.threading.get_intra_op_parallelism_threads() or "all",
             "TF32 products": tf.config.experimental.tensor_float_32_execution_enabled(),
         }
+
+
+class Mask:
+    """Dropout that keeps what it is told to. No Keras layer: one that is built takes no other."""
+
+    rate, seed = 0.0, None
+
+    def __init__(self, keep):
+        self.keep = keep
+
+    def __call__(self, weights, training):
+        return weights * self.keep

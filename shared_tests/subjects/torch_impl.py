@@ -6,7 +6,7 @@ from torch.nn import functional
 
 import torch_impl
 from shared_tests.harness.subject import Implementation
-from shared_tests.harness.training import EPSILON
+from shared_tests.harness.training import BETAS, EPSILON
 
 
 class TorchImpl(Implementation):
@@ -17,6 +17,11 @@ class TorchImpl(Implementation):
         if name != "DotProductAttention":  # it has no weights, hence no dtype
             options["dtype"] = getattr(torch, dtype)
         return getattr(torch_impl, name)(*arguments, **options).eval()
+
+    def with_mask(self, model, keep):
+        layer, dtype = model
+        layer.attention.dropout = Mask(self.tensor(keep, dtype).flatten(0, 1))
+        return layer.train(), dtype
 
     def training(self, layer):
         return layer.train()
@@ -58,7 +63,7 @@ class TorchImpl(Implementation):
         if optimizer == "sgd":
             update = torch.optim.SGD(parameters, rate)
         else:
-            update = torch.optim.Adam(parameters, rate, eps=EPSILON)
+            update = torch.optim.Adam(parameters, rate, betas=BETAS, eps=EPSILON)
         for rows, labels in batches:
             x = self.tensor(rows, dtype)
             logits = functional.linear(layer(x, x, x).mean(dim=1), *head)
@@ -79,3 +84,14 @@ class TorchImpl(Implementation):
             "float32 products": torch.get_float32_matmul_precision(),
             "deterministic": torch.are_deterministic_algorithms_enabled(),
         }
+
+
+class Mask(nn.Module):
+    """Dropout that keeps what it is told to."""
+
+    def __init__(self, keep):
+        super().__init__()
+        self.keep = keep
+
+    def forward(self, weights):
+        return weights * self.keep

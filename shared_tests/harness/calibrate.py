@@ -1,0 +1,122 @@
+"""Is the gate neither loose nor tight by luck? Measured errors beside predicted ones, over many regimes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared_tests.harness import oracle
+from shared_tests.harness.case import Case, Config, draw
+from shared_tests.harness.rounding import Array, Rounded
+from shared_tests.harness.subject import Subject
+
+QUANTITIES = ("output", "weights", "input gradients", "parameter gradients")
+
+
+def _layer(hidden: int, heads: int, bias: bool = True) -> Config:
+    """A layer whose inputs are about as wide as it is, each of its own width."""
+    return Config(hidden + 1, hidden + 3, hidden + 2, hidden, heads, bias)
+
+
+REGIMES = {
+    # Sizes, from one number to hundreds: hidden / heads is the depth, 1 to 128.
+    **{
+        f"hidden {hidden}, heads {heads}": Case(_layer(hidden, heads))
+        for hidden, heads in (
+            *((1, 1), (2, 1), (2, 2), (6, 2), (7, 7), (10, 5), (16, 1), (24, 3), (48, 4), (64, 1), (64, 64)),
+            *((96, 2), (100, 5), (128, 1), (192, 3), (256, 2), (384, 6), (512, 4)),
+        )
+    },
+    # Lengths, with masks.
+    **{
+        f"queries {queries}, keys {keys}": Case(_layer(16, 2), queries=queries, keys=keys, valid_lens=(keys - 1, 1))
+        for queries, keys in ((1, 2), (2, 512), (64, 64), (512, 3), (128, 256))
+    },
+    "long mask": Case(_layer(16, 2), queries=3, keys=512, valid_lens=(500, 2)),
+    "half masked": Case(_layer(24, 3), queries=40, keys=200, valid_lens=(100, 100)),
+    "batch of 32": Case(_layer(20, 4), batch=32, valid_lens=tuple(range(-1, 31))),
+    # Scales of the inputs: nearly uniform weights when tiny, nearly one-hot when large.
+    **{
+        f"spread {spread:g}, hidden {hidden}": Case(_layer(hidden, 2), queries=9, keys=13, spread=spread)
+        for spread in (1e-3, 1e-2, 0.1, 0.3, 3.0, 5.0, 10.0, 30.0)
+        for hidden in (8, 96)
+    },
+    # Numbers with a common mean, large and small beside their spread, and weights that are large.
+    **{
+        f"mean {mean:g}, spread {spread:g}": Case(_layer(24, 3), queries=9, keys=13, mean=mean, spread=spread)
+        for mean, spread in ((1.0, 1.0), (10.0, 1.0), (30.0, 0.1), (0.1, 0.01))
+    },
+    **{f"gain {gain:g}": Case(_layer(24, 3), queries=9, keys=13, gain=gain) for gain in (0.1, 2.0, 4.0)},
+    # Additive scoring.
+    **{
+        f"additive {additive}, spread {spread:g}": Case(_layer(24, 3), 2, 9, 13, (5, 11), additive, spread)
+        for additive, spread in ((1, 1.0), (8, 0.1), (31, 1.0), (64, 3.0), (128, 1.0))
+    },
+}
+HALF = tuple(name for name, case in REGIMES.items() if case.spread <= 1 and case.mean <= 1 and case.gain <= 1)
+"""The regimes for bfloat16 and float16, whose noise must stay small for a first-order prediction to mean anything."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """|error| / sigma of one subject, quantity and dtype: median and worst over all elements, and where the worst is."""
+
+    subject: str
+    dtype: str
+    quantity: str
+    median: float
+    worst: float
+    regime: str
+    elements: int
+
+
+def calibrate(
+    subjects: Sequence[Subject],
+    dtypes: Sequence[str],
+    regimes: Mapping[str, Case] = REGIMES,
+    advance: Callable[[str], None] = lambda _: None,
+) -> list[Calibration]:
+    """Measures every subject in every regime. Bias gradients in half precision are known differences, left out."""
+    ratios: dict[tuple[str, str, str], dict[str, Array]] = {}
+    for dtype in dtypes:
+        for name, case in regimes.items():
+            if dtype in ("bfloat16", "float16") and name not in HALF:
+                continue
+            advance(f"{name}, {dtype}")
+            for subject in subjects:
+                for quantity, values in _measure(subject, name, case, dtype):
+                    of_regime = ratios.setdefault((subject.name, dtype, quantity), {})
+                    of_regime[name] = np.append(of_regime.get(name, np.empty(0)), values)
+    return [_summary(*key, of_regime) for key, of_regime in ratios.items()]
+
+
+def _measure(subject: Subject, name: str, case: Case, dtype: str) -> Iterator[tuple[str, Array]]:
+    trial = draw(name, case, dtype)
+    truth = oracle.forward(trial)
+    model = subject.build(trial.config, trial.weights, dtype)
+    output, weights = subject.forward(model, *trial.inputs)
+    yield "output", _ratios(output, truth["output"])
+    yield "weights", _ratios(weights, truth["weights"])
+    if hasattr(subject, "gradients"):
+        gradients = subject.gradients(model, *trial.inputs, trial.cotangent)
+        for what, expected in oracle.backward(trial, truth).items():
+            if what.endswith("bias") and dtype in ("bfloat16", "float16"):
+                continue
+            kind = "parameter gradients" if what in trial.weights else "input gradients"
+            yield kind, _ratios(gradients[what], expected)
+
+
+def _ratios(actual: Array, truth: Rounded) -> Array:
+    noisy = truth.sigma > 0
+    return (np.abs(actual - truth.value)[noisy] / truth.sigma[noisy]).astype(np.float64)
+
+
+def _summary(subject: str, dtype: str, quantity: str, of_regime: Mapping[str, Array]) -> Calibration:
+    everything = np.concatenate(list(of_regime.values()))
+    worst = {name: float(values.max()) for name, values in of_regime.items() if values.size}
+    regime = max(worst, key=lambda name: worst[name])
+    return Calibration(
+        subject, dtype, quantity, float(np.median(everything)), worst[regime], regime, everything.size
+    )
