@@ -14,10 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from shared_tests.harness import doctor as examination
+from shared_tests.harness.calibrate import calibrate as measure
+from shared_tests.harness.calibrate import of_dtype
 from shared_tests.harness.case import CASES
 from shared_tests.harness.compare import Verdict
 from shared_tests.harness.judge import CLAUSES, TRAININGS, judge, judge_all
 from shared_tests.harness.report import Report, describe
+from shared_tests.harness.rounding import FORMATS, GATE
 from shared_tests.harness.storage import write_bytes
 from shared_tests.harness.subject import Subject, find
 
@@ -57,6 +60,30 @@ def verify(
     if json_file is not None:
         write_bytes(json_file, json.dumps(report.as_json(), indent=1).encode())
     raise typer.Exit(0 if report.holds else 1)
+
+
+@app.command(epilog="Example: trihead calibrate --dtype float32")
+def calibrate(
+    subject: Annotated[list[str] | None, typer.Option(help="As for verify.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="Repeat for more. Default: float64 and float32.")] = None,
+) -> None:
+    """Measure errors beside the noise that is predicted for them, over many regimes: is the gate fair?"""
+    dtypes = dtype or ["float64", "float32"]
+    if unknown := set(dtypes) - FORMATS.keys():
+        raise ValueError(f"--dtype: expected one of {', '.join(FORMATS)}, got {', '.join(unknown)}")
+    table = Table("subject", "dtype", "quantity", "median", "worst", "in", "elements", box=None)
+    with _progress() as progress:
+        task = progress.add_task("calibrate", total=sum(len(of_dtype(name)) for name in dtypes))
+
+        def advance(what: str) -> None:
+            progress.update(task, advance=1, description=what)
+
+        rows = measure([_find(name) for name in subject or OURS], dtypes, advance)
+    for row in rows:
+        numbers = f"{row.median:.2f}σ", f"{row.worst:.2f}σ", row.regime, f"{row.elements:,}"
+        table.add_row(row.subject, row.dtype, row.quantity, *numbers)
+    console.print(table)
+    raise typer.Exit(0 if all(row.worst < GATE for row in rows) else 1)
 
 
 @app.command(epilog="Example: trihead doctor")
