@@ -79,8 +79,8 @@ class AdditiveAttention(ScoredAttention):
         check_sizes(key_size=key_size, query_size=query_size, num_hiddens=num_hiddens)
         super().__init__(dropout, rngs=rngs)
         self.key_size, self.query_size = key_size, query_size
-        dtype = dtype or param_dtype
-        linear = partial(nnx.Linear, use_bias=False, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        self.dtype = jnp.dtype(dtype or param_dtype)
+        linear = partial(nnx.Linear, use_bias=False, dtype=self.dtype, param_dtype=param_dtype, rngs=rngs)
         self.W_k = linear(key_size, num_hiddens)
         self.W_q = linear(query_size, num_hiddens)
         self.w_v = linear(num_hiddens, 1)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jax_impl.attention import DotProductAttention
-from jax_impl.checks import check_array, check_dropout, check_heads, check_inputs, check_sizes
+from jax_impl.checks import check_array, check_dropout, check_dtype, check_heads, check_inputs, check_sizes
 
 
 def transpose_qkv(x, num_heads):
@@ -63,11 +63,12 @@ class MultiHeadAttention(nnx.Module):
         check_sizes(key_size=key_size, query_size=query_size, value_size=value_size, num_hiddens=num_hiddens)
         check_heads("num_hiddens", num_hiddens, num_heads)
         check_dropout(dropout)
-        dtype = dtype or param_dtype
+        dtype = jnp.dtype(dtype or param_dtype)
         linear = partial(nnx.Linear, use_bias=bias, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.query_size, self.key_size, self.value_size = query_size, key_size, value_size
         self.num_heads = num_heads
         self.attention = attention or DotProductAttention(dropout, rngs=rngs)
+        check_dtype("attention", dtype, getattr(attention, "dtype", dtype))
         self.W_q = linear(query_size, num_hiddens)
         self.W_k = linear(key_size, num_hiddens)
         self.W_v = linear(value_size, num_hiddens)

@@ -132,3 +132,16 @@ def test_lengths_of_any_integer_dtype(subject, integer):
     scores = np.zeros((2, 1, 300))
     weights = subject.run(subject.package.masked_softmax, scores, np.array([3, 100], integer))
     np.testing.assert_array_equal((weights > 0).sum(axis=-1), [[3], [100]])
+
+
+def test_no_scoring_module_of_another_dtype(subject):
+    """A float32 scoring module in a float64 layer is an error at once or when called, never a silent loss."""
+    inputs = [np.ones(shape) for shape in ((2, 3, 5), (2, 4, 7), (2, 4, 11))]
+    scoring = subject.make("AdditiveAttention", 4, 4, 5, 0.0, dtype="float32")
+
+    def attend():
+        layer = subject.make("MultiHeadAttention", 7, 5, 11, 12, 3, 0.0, attention=scoring, dtype="float64")
+        return subject.run(layer, *inputs, dtype="float64")
+
+    with pytest.raises((ValueError, RuntimeError), match="dtype"):
+        attend()

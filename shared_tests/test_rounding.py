@@ -18,7 +18,7 @@ RANDOM = np.random.default_rng(0)
 def test_errors_are_as_predicted(subject, dtype):
     """Per quantity: the median error is above 0.05 sigma, so sigma is not loose; the worst below 8."""
     calibrations = calibrate([subject], [dtype])
-    assert [c.quantity for c in calibrations] == list(QUANTITIES)
+    assert {c.quantity for c in calibrations} == set(QUANTITIES)
     for calibration in calibrations:
         assert calibration.elements > 50_000
         assert calibration.median > 0.05, calibration

@@ -33,6 +33,12 @@ def check_dropout(dropout):
         raise ValueError(f"dropout: expected a number in [0, 1), got {dropout}")
 
 
+def check_dtype(name, wanted, got):
+    """Raises ValueError if `name` would compute in another dtype, in a framework that would cast without a word."""
+    if wanted != got:
+        raise ValueError(f"{name}: expected dtype {wanted}, got {got}")
+
+
 def check_array(name, x, kind, *axes):
     """Returns the shape of `x`; raises unless its dtype is of `kind` and it has these `axes`."""
     if not hasattr(x, "shape"):

@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from tf_impl.attention import DotProductAttention
-from tf_impl.checks import check_array, check_dropout, check_heads, check_inputs, check_sizes
+from tf_impl.checks import check_array, check_dropout, check_dtype, check_heads, check_inputs, check_sizes
 
 
 def transpose_qkv(x, num_heads):
@@ -71,6 +71,7 @@ class MultiHeadAttention(layers.Layer):
         self.query_size, self.key_size, self.value_size = query_size, key_size, value_size
         self.num_heads, self.dropout = num_heads, dropout
         self.attention = attention or DotProductAttention(dropout, seed=seed, dtype=self.dtype_policy)
+        check_dtype("attention", self.compute_dtype, self.attention.compute_dtype)
         self.W_q = linear(name="W_q")
         self.W_k = linear(name="W_k")
         self.W_v = linear(name="W_v")
