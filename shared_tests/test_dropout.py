@@ -1,7 +1,7 @@
 """Clause group 8, of the frameworks' own dropout: what each promises, seen from outside.
 
 With values = identity the output is the weights after dropout. One mask given to the three is a case
-of `trihead verify` (clause 8.2).
+of `trihead verify` (clause 8.3).
 """
 
 from math import sqrt
