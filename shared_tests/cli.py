@@ -45,9 +45,12 @@ def verify(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the report here, as JSON.")] = None,
 ) -> None:
     """Judge subjects on every case and print the parity table; exit 0 if all holds, 1 if not, 2 on bad use."""
-    if json_file is not None and not json_file.parent.is_dir():
+    if json_file is not None and (json_file.is_dir() or not json_file.parent.is_dir()):
         raise ValueError(f"--json: expected a file in an existing folder, got {json_file}")
     subjects = [_find(name) for name in subject or OURS]
+    names = [s.name for s in subjects]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--subject: expected different names, got {', '.join(names)}")
     trials = sum(len(case.dtypes) for case in CASES.values()) + len(TRAININGS)
     with _progress() as progress:
         task = progress.add_task("verify", total=trials)
@@ -55,7 +58,7 @@ def verify(
         def advance(what: str) -> None:
             progress.update(task, advance=1, description=what)
 
-        report = Report([s.name for s in subjects], judge_all(subjects, advance))
+        report = Report(names, judge_all(subjects, advance))
     _print_report(report)
     if json_file is not None:
         write_bytes(json_file, json.dumps(report.as_json(), indent=1).encode())

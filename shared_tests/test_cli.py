@@ -73,6 +73,8 @@ def test_verify_a_port_that_breaks(tmp_path, body, words):
         (["--subject", "no/such.py:Port"], "subject: expected a file, got no/such.py"),
         (["--subject", f"{PORT}:Nobody"], f"subject: expected a class Nobody in {PORT}, got none"),
         (["--subject", f"{PORT}:np"], f"subject: expected a class np in {PORT}, got none"),
+        (["--subject", f"{PORT}:MyPort"] * 2, "--subject: expected different names, got MyPort, MyPort"),
+        (["--subject", f"{PORT}:MyPort", "--json", "."], "--json: expected a file in an existing folder, got ."),
         (["--subject", f"{PORT}:MyPort", "--json", "/no/such/folder/x.json"], "--json: expected a file in an existing"),
     ],
 )
@@ -82,6 +84,15 @@ def test_bad_use_is_one_line(arguments, words):
     assert words in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert result.stdout == ""
+
+
+def test_a_file_that_does_not_run(tmp_path):
+    for text, words in (("class Port(:\n", "SyntaxError"), ("1 / 0\n", "ZeroDivisionError")):
+        (tmp_path / "port.py").write_text(text)
+        result = trihead("verify", "--subject", tmp_path / "port.py:Port")
+        assert result.returncode == 2
+        assert f"expected a file that Python can run, got {words}" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
 
 
 def test_a_class_that_is_no_port(tmp_path):

@@ -50,7 +50,7 @@ class Report:
 
     def verdict(self) -> str:
         """The report in one line."""
-        names, cases = ", ".join(self.subjects), len({f.case for f in self.findings} & set(CASES))
+        names, cases = ", ".join(self.subjects) or "no subject", len({f.case for f in self.findings} & set(CASES))
         if self.holds:
             return f"HOLDS: {names}: {self.compared:,} comparisons over {cases} cases, none off by more than {GATE:g}σ"
         broken = [

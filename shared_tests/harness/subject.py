@@ -226,8 +226,12 @@ def _from_file(path: Path, class_name: str) -> Subject:
     assert spec is not None
     assert spec.loader is not None  # the name ends in .py
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except ImportError:
+        raise
+    except Exception as error:  # a port's file may hold anything
+        raise ValueError(f"{path}: expected a file that Python can run, got {type(error).__name__}: {error}") from error
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
         raise ValueError(f"subject: expected a class {class_name} in {path}, got none")
@@ -236,7 +240,10 @@ def _from_file(path: Path, class_name: str) -> Subject:
         raise ValueError(f"subject: expected {class_name} to have build and forward, got no {' and no '.join(missing)}")
     if not issubclass(found, Subject):  # a port need not import this project
         found = type(class_name, (found, Subject), {"__module__": found.__module__})
-    return _named(found())
+    try:
+        return _named(found())
+    except Exception as error:
+        raise ValueError(f"subject: expected {class_name}() to make one, got {type(error).__name__}: {error}") from error
 
 
 def _named(subject: Subject) -> Subject:
