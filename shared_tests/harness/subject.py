@@ -243,7 +243,9 @@ def _from_file(path: Path, class_name: str) -> Subject:
     try:
         return _named(found())
     except Exception as error:
-        raise ValueError(f"subject: expected {class_name}() to make one, got {type(error).__name__}: {error}") from error
+        raise ValueError(
+            f"subject: expected {class_name}() to make one, got {type(error).__name__}: {error}"
+        ) from error
 
 
 def _named(subject: Subject) -> Subject:
