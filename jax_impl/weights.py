@@ -1,5 +1,6 @@
 """A flax nnx module's parameters as a canonical dict of NumPy arrays, and back."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -26,7 +27,7 @@ def load_weights(module, weights):
     parameters = _parameters(module)
     check_weights(weights, {name: _expected(parameter) for name, parameter in parameters.items()})
     for name, parameter in parameters.items():
-        _from_canonical(parameter, np.asarray(weights[name], np.float64))
+        _from_canonical(parameter, np.array(weights[name], np.float64, order="C"))
 
 
 def _parameters(module):
@@ -47,4 +48,5 @@ def _to_canonical(parameter):
 
 
 def _from_canonical(parameter, array):
-    parameter[...] = jnp.asarray(array.T.astype(parameter.dtype))
+    with jax.enable_x64(True):  # a float64 parameter stays one, wherever this is called
+        parameter[...] = jnp.asarray(array.T.astype(parameter.dtype))

@@ -54,6 +54,19 @@ def test_loaded_arrays_are_copied_whatever_their_memory_order(subject):
     assert all((exported[name] == array).all() for name, array in trial.weights.items())
 
 
+def test_float64_weights_are_loaded_and_exported_anywhere(subject):
+    """Also outside the context in which JAX has float64, from arrays that are read-only or run backwards."""
+    trial = draw("bias", CASES["bias"], "float64")
+    layer = subject.make("MultiHeadAttention", **trial.config, dropout=0.0, dtype="float64")
+    given = {name: array[::-1].copy()[::-1] for name, array in trial.weights.items()}
+    for array in given.values():
+        array.flags.writeable = False
+    subject.package.load_weights(layer, given)
+    for name, array in subject.package.export_weights(layer).items():
+        assert array.dtype == np.float64
+        np.testing.assert_array_equal(array, trial.weights[name])
+
+
 def test_every_problem_is_named_at_once_and_nothing_is_loaded(subject):
     layer = subject.make("MultiHeadAttention", **BIASED, dropout=0.0, dtype="float16")
     before = subject.package.export_weights(layer)

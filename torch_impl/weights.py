@@ -25,7 +25,7 @@ def load_weights(module, weights):
     parameters = _parameters(module)
     check_weights(weights, {name: _expected(parameter) for name, parameter in parameters.items()})
     for name, parameter in parameters.items():
-        _from_canonical(parameter, np.asarray(weights[name], np.float64))
+        _from_canonical(parameter, np.array(weights[name], np.float64, order="C"))
 
 
 def _parameters(module):
