@@ -102,12 +102,20 @@ def test_a_class_that_is_no_port(tmp_path):
     assert "expected Port to have build and forward, got no forward" in result.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["verify"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["verify"], ["calibrate"], ["doctor"]])
 def test_help_has_an_example(command):
     result = trihead(*command, "--help")
     assert result.returncode == 0
     assert "trihead" in result.stdout
     assert not command or "Example: " in result.stdout
+
+
+def test_calibrate_a_port():
+    result = trihead("calibrate", "--subject", f"{PORT}:MyPort", "--dtype", "float32")
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[2] for line in result.stdout.splitlines()[1:]] == ["output", "weights"]
+    bad = trihead("calibrate", "--dtype", "float8")
+    assert (bad.returncode, len(bad.stderr.splitlines())) == (2, 1)
 
 
 def test_doctor():

@@ -61,6 +61,11 @@ MUTANTS = {
         SPLIT,
         "self.n = not getattr(self, 'n', True); queries = queries * queries.dtype.type(1 + 1e-3 * self.n); " + SPLIT,
     ),
+    "a mask kept for the next call": (
+        "scores = np.where(masked",
+        "weights.setdefault(f'mask {masked.shape}', masked); masked = weights[f'mask {masked.shape}']\n"
+        "            scores = np.where(masked",
+    ),
     "no room for an empty batch": (SPLIT, "queries[0]; " + SPLIT),
 }
 """What is wrong: the text of docs/my_port.py that is replaced, and by what."""

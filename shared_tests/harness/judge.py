@@ -20,7 +20,7 @@ from shared_tests.harness.compare import Verdict
 from shared_tests.harness.known import Finding, excuse
 from shared_tests.harness.refusals import REFUSALS, prepare, refuses
 from shared_tests.harness.rounding import Array, Rounded, to_format
-from shared_tests.harness.subject import Implementation, Subject
+from shared_tests.harness.subject import Implementation, Subject, claims
 from shared_tests.harness.training import RATES, compared_batches, initial_weights, reference
 
 CLAUSES = {
@@ -78,12 +78,8 @@ def judge(
     for name, case in cases.items():
         for dtype in case.dtypes:
             advance(f"{name}, {dtype}")
-            findings += _judge_trial([s for s in subjects if _claims(s, case, dtype)], draw(name, case, dtype))
+            findings += _judge_trial([s for s in subjects if claims(s, case, dtype)], draw(name, case, dtype))
     return findings
-
-
-def _claims(subject: Subject, case: Case, dtype: str) -> bool:
-    return dtype in subject.dtypes and (subject.additive or not case.additive) and (subject.dropout or not case.dropout)
 
 
 def _refusals(subject: Subject) -> Iterator[Finding]:
@@ -127,6 +123,8 @@ def _judge_trial(subjects: Iterable[Subject], trial: Trial) -> list[Finding]:
                 found(clause, verdict)
             if trial.dtype == "float64":
                 answers[subject.name] = answer
+            for clause, verdict in _turned_clauses(subject, model, trial, truth):
+                found(clause, verdict)
             for clause, verdict in _repeat_clauses(subject, model, trial, mine, answer):
                 found(clause, verdict)
             for clause, verdict in _optional_clauses(subject, model, deepcopy(trial), truth):
@@ -159,6 +157,20 @@ def _answer_clauses(answer: Answer, trial: Trial, truth: oracle.Stages) -> Itera
     yield "3.1", compare.same_bits(answer.weights[masked], np.zeros(masked.sum()), "masked weights")
     uniform = np.broadcast_to(lengths == 0, weights.value.shape)
     yield "3.2", compare.within_gate(answer.weights[uniform], weights[uniform])
+
+
+def _turned_clauses(subject: Subject, model: Any, trial: Trial, truth: oracle.Stages) -> Iterator[tuple[str, Verdict]]:
+    """The entries of the batch in reverse: the same model owes them the same, whatever it was asked before."""
+    if trial.keep is not None:
+        return
+    turned = replace(
+        trial,
+        **{x: getattr(trial, x)[::-1].copy() for x in ("queries", "keys", "values")},
+        valid_lens=None if trial.valid_lens is None else trial.valid_lens[::-1].copy(),
+    )
+    answer = _ask(subject, model, turned)
+    yield "2.1", replace(compare.within_gate(answer.output[::-1], truth["output"]), what="entries reversed")
+    yield "2.2", replace(compare.within_gate(answer.weights[::-1], truth["weights"]), what="entries reversed")
 
 
 def _repeat_clauses(

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from shared_tests.harness.case import Config
+from shared_tests.harness.case import Case, Config
 from shared_tests.harness.rounding import Array
 
 
@@ -175,6 +175,11 @@ class Implementation(Subject):
         context = weights @ split[2]
         concatenation = self.package.transpose_output(context, layer.num_heads)
         return *projected, *split, scores, weights, context, concatenation, layer.W_o(concatenation)
+
+
+def claims(subject: Subject, case: Case, dtype: str) -> bool:
+    """Whether a subject claims all that a case asks for."""
+    return dtype in subject.dtypes and (subject.additive or not case.additive) and (subject.dropout or not case.dropout)
 
 
 def find(name: str) -> Subject:
