@@ -45,7 +45,7 @@ def verify(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the report here, as JSON.")] = None,
 ) -> None:
     """Judge subjects on every case and print the parity table; exit 0 if all holds, 1 if not, 2 on bad use."""
-    if json_file is not None and (json_file.is_dir() or not json_file.parent.is_dir()):
+    if json_file is not None and (not json_file.parent.is_dir() or (json_file.exists() and not json_file.is_file())):
         raise ValueError(f"--json: expected a file in an existing folder, got {json_file}")
     subjects = [_find(name) for name in subject or OURS]
     names = [s.name for s in subjects]

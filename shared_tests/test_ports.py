@@ -19,6 +19,13 @@ MUTANTS = {
     "scale of the whole width": ("np.sqrt(q.shape[-1]", "np.sqrt(heads * q.shape[-1]"),
     "mask off by one": (">= per_query", "> per_query"),
     "fill of -1e6": ("np.finfo(q.dtype).min", "-1e6"),
+    "fill of -1e9": ("np.finfo(q.dtype).min", "-1e9"),
+    "fill of -1e30": ("np.finfo(q.dtype).min", "-1e30"),
+    "a mask only if any length is positive": (
+        "if valid_lens is not None",
+        "if valid_lens is not None and valid_lens.any()",
+    ),
+    "leaves without a word": (SPLIT, "raise SystemExit(0); " + SPLIT),
     "fill of -1e4": ("np.finfo(q.dtype).min", "-1e4"),
     "fill of minus infinity": ("np.finfo(q.dtype).min", "-np.inf"),
     "mask after the softmax": ("context = attention @ v", "context = attention * ~masked @ v"),

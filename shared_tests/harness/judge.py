@@ -129,7 +129,7 @@ def _judge_trial(subjects: Iterable[Subject], trial: Trial) -> list[Finding]:
                 found(clause, verdict)
             for clause, verdict in _optional_clauses(subject, model, deepcopy(trial), truth):
                 found(clause, verdict)
-        except Exception as error:  # a port may fail in any way; the report says how
+        except (Exception, SystemExit) as error:  # a port may fail in any way; the report says how
             words = (str(error).splitlines() or [""])[0]
             found("1.1", compare.failure(f"{type(error).__name__}: {words}"))
     return findings + list(_pairs(answers, truth, trial))

@@ -227,15 +227,15 @@ def quietly() -> Iterator[None]:
 def _from_file(path: Path, class_name: str) -> Subject:
     if not path.is_file():
         raise ValueError(f"subject: expected a file, got {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"trihead port {path}", path)
     assert spec is not None
     assert spec.loader is not None  # the name ends in .py
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where dataclasses look for it
     try:
         spec.loader.exec_module(module)
     except ImportError:
         raise
-    except Exception as error:  # a port's file may hold anything
+    except (Exception, SystemExit) as error:  # a port's file may hold anything
         raise ValueError(f"{path}: expected a file that Python can run, got {type(error).__name__}: {error}") from error
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
@@ -247,7 +247,7 @@ def _from_file(path: Path, class_name: str) -> Subject:
         found = type(class_name, (found, Subject), {"__module__": found.__module__})
     try:
         return _named(found())
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(
             f"subject: expected {class_name}() to make one, got {type(error).__name__}: {error}"
         ) from error
