@@ -93,6 +93,14 @@ def check_inputs(queries, keys, values, valid_lens, query_size=None, key_size=No
     check_valid_lens(valid_lens, batch, length)
 
 
+def check_fused(need_weights):
+    """Raises ValueError if attention that never holds its weights is asked for them."""
+    if need_weights:
+        raise ValueError(
+            "need_weights: expected False of FusedDotProductAttention, got True; DotProductAttention has them"
+        )
+
+
 def check_weights(weights, expected):
     """Raises one ValueError that names all that is wrong with {name: array}.
 

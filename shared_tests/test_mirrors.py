@@ -19,6 +19,8 @@ IDIOMS = {
     "torch_impl": {"extra_repr"},
     "jax_impl": set(),
     "tf_impl": {
+        "_fold",
+        "_map",
         "__call__",
         "build",
         "get_build_config",
@@ -28,7 +30,7 @@ IDIOMS = {
         "from_config",
     },
 }
-"""Methods that a framework's idiom asks for."""
+"""Methods that a framework's idiom asks for, and what it has no function of its own for (`jax.lax.map`)."""
 CALL = {"torch_impl": "forward", "jax_impl": "__call__", "tf_impl": "call"}
 
 
@@ -43,7 +45,7 @@ def outline(package, name):
             if isinstance(node, ast.ClassDef):
                 rows.append((prefix + node.name, None, ast.get_docstring(node)))
                 walk(node.body, f"{prefix}{node.name}.")
-            elif not prefix or node.name == CALL[package] or node.name not in IDIOMS[package]:
+            elif node.name not in IDIOMS[package] or node.name == CALL[package]:
                 args = [*node.args.args, *node.args.kwonlyargs, *filter(None, [node.args.kwarg])]
                 names = [arg.arg for arg in args if arg.arg not in EXTRAS[package]]
                 call = "call" if node.name == CALL[package] and prefix else node.name

@@ -39,8 +39,10 @@ GOOD: dict[str, dict[str, Any]] = {
     "attend": ARRAYS,
     "attend by dot product": ARRAYS | {"keys": ((2, 6, 5), "float32")},
     "attend additively": ARRAYS,
+    "attend, fused": ARRAYS | {"keys": ((2, 6, 5), "float32"), "need_weights": False},
 }
 """Calls that are accepted: constructors, functions, and calls of a layer."""
+WEIGHTLESS = {"attend by dot product": "DotProductAttention", "attend, fused": "FusedDotProductAttention"}
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,14 @@ REFUSALS = [
         ("attend by dot product", {"keys": (2, 6, 7)}, ValueError, "keys: expected width 5, got 7"),
         ("attend additively", {"queries": (2, 4, 7)}, ValueError, "queries: expected width 5, got 7"),
         ("attend additively", {"values": (2, 5, 11)}, ValueError, "values: expected length 6, got 5"),
+        ("attend, fused", {"keys": (2, 6, 7)}, ValueError, "keys: expected width 5, got 7"),
+        ("attend, fused", {"valid_lens": (3,)}, ValueError, "valid_lens: expected shape (2,) or (2, 4), got (3,)"),
+        (
+            "attend, fused",
+            {"need_weights": True},
+            ValueError,
+            "need_weights: expected False of FusedDotProductAttention, got True; DotProductAttention has them",
+        ),
     ),
 ]
 
@@ -141,8 +151,8 @@ REFUSALS = [
 def prepare(subject: Implementation, call: str) -> Any:
     """What a row calls: a class, a function, or a layer made ready."""
     if call.startswith("attend"):
-        if call == "attend by dot product":
-            return subject.make("DotProductAttention", 0.0)
+        if call in WEIGHTLESS:
+            return subject.make(WEIGHTLESS[call], 0.0)
         name = "AdditiveAttention" if call == "attend additively" else "MultiHeadAttention"
         return subject.make(name, **GOOD[name])
     if call in GOOD and "x" not in GOOD[call] and "scores" not in GOOD[call]:

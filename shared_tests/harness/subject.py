@@ -50,6 +50,10 @@ class Subject:
         raise NotImplementedError(f"{type(self).__name__}: expected a method forward(model, queries, …)")
 
 
+WEIGHTLESS = ("DotProductAttention", "FusedDotProductAttention")
+"""Classes that have no weights, hence in PyTorch and JAX no dtype."""
+
+
 class Implementation(Subject):
     """One of our own packages: a subject that also opens its whole public surface to the tests.
 
@@ -79,6 +83,18 @@ class Implementation(Subject):
             sizes = config.depth, config.depth, additive
             scoring["attention"] = self.make("AdditiveAttention", *sizes, 0.0, dtype=dtype)
         return self.make("MultiHeadAttention", **config, dropout=0.0, dtype=dtype, **scoring)
+
+    def fused(self, config: Config, weights: Mapping[str, Array], dtype: str, dropout: float = 0.0) -> Any:
+        """The layer with these weights and `FusedDotProductAttention`, and its dtype."""
+        attention = self.make("FusedDotProductAttention", dropout, dtype=dtype)
+        layer = self.make("MultiHeadAttention", **config, dropout=0.0, dtype=dtype, attention=attention)
+        with self.precision(dtype):
+            self.package.load_weights(layer, weights)
+        return layer, dtype
+
+    def reseed(self, layer: Any) -> None:
+        """Starts the randomness of the dropout of a layer's scoring module over."""
+        raise NotImplementedError
 
     def with_mask(self, model: Any, keep: Array) -> Any:
         """The model in training, its scoring module's dropout replaced by one that multiplies by `keep`."""

@@ -7,7 +7,7 @@ import optax
 from flax import nnx
 
 import jax_impl
-from shared_tests.harness.subject import Implementation
+from shared_tests.harness.subject import WEIGHTLESS, Implementation
 from shared_tests.harness.training import BETAS, EPSILON
 
 
@@ -20,7 +20,7 @@ class JaxImpl(Implementation):
         return jax.enable_x64(dtype == "float64")
 
     def make(self, name, *arguments, dtype="float32", **options):
-        if name != "DotProductAttention":  # it has no weights, hence no dtype
+        if name not in WEIGHTLESS:
             options["param_dtype"] = jnp.dtype(dtype)
         with self.precision(dtype):
             layer = getattr(jax_impl, name)(*arguments, rngs=nnx.Rngs(0), **options)
@@ -40,6 +40,9 @@ class JaxImpl(Implementation):
             layer.attention.dropout = Mask(self.tensor(keep.reshape(-1, *keep.shape[2:]), dtype))
         layer.train()
         return layer, dtype
+
+    def reseed(self, layer):
+        layer.attention.dropout.rngs = nnx.Rngs(0).dropout.fork()
 
     def training(self, layer):
         layer.train()
@@ -140,7 +143,7 @@ def _gradients(layer, queries, keys, values, valid_lens, cotangent):
     graph, parameters, rest = nnx.split(layer, nnx.Param, ...)
 
     def output(parameters, queries, keys, values):
-        return nnx.merge(graph, parameters, rest)(queries, keys, values, valid_lens)
+        return nnx.merge(graph, parameters, rest, copy=True)(queries, keys, values, valid_lens)
 
     _, pull_back = jax.vjp(output, parameters, queries, keys, values)
     parameters, *inputs = pull_back(cotangent)

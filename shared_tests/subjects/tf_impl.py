@@ -26,6 +26,10 @@ class TfImpl(Implementation):
         layer.attention.dropout = Mask(self.tensor(keep.reshape(-1, *keep.shape[2:]), dtype))
         return layer, dtype
 
+    def reseed(self, layer):
+        if layer.attention.dropout.rate:
+            layer.attention.dropout.seed_generator.state.assign((0, 0))
+
     def training(self, layer):
         return partial(layer, training=True)
 
@@ -57,7 +61,7 @@ class TfImpl(Implementation):
         inputs = [self.tensor(x, dtype) for x in (queries, keys, values)]
         with tf.GradientTape() as tape:
             tape.watch(inputs)
-            output = layer(*inputs, None if valid_lens is None else self.tensor(valid_lens, dtype))
+            output = layer(*inputs, None if valid_lens is None else self.tensor(valid_lens, dtype), training=True)
         sources = inputs, layer.trainable_variables
         inputs, parameters = tape.gradient(output, sources, output_gradients=self.tensor(cotangent, dtype))
         twin = type(layer).from_config(layer.get_config())

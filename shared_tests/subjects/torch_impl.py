@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional
 
 import torch_impl
-from shared_tests.harness.subject import Implementation
+from shared_tests.harness.subject import WEIGHTLESS, Implementation
 from shared_tests.harness.training import BETAS, EPSILON
 
 
@@ -14,7 +14,7 @@ class TorchImpl(Implementation):
     package = torch_impl
 
     def make(self, name, *arguments, dtype="float32", **options):
-        if name != "DotProductAttention":  # it has no weights, hence no dtype
+        if name not in WEIGHTLESS:
             options["dtype"] = getattr(torch, dtype)
         return getattr(torch_impl, name)(*arguments, **options).eval()
 
@@ -22,6 +22,9 @@ class TorchImpl(Implementation):
         layer, dtype = model
         layer.attention.dropout = Mask(self.tensor(keep, dtype).flatten(0, 1))
         return layer.train(), dtype
+
+    def reseed(self, layer):
+        torch.manual_seed(0)
 
     def training(self, layer):
         return layer.train()
