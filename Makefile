@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: verify test lint format
+.PHONY: verify test bench lint format
 
 verify: $(VENV)/ready
 	$(BIN)/trihead verify
 
 test: $(VENV)/ready
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+bench: $(VENV)/ready
+	$(BIN)/trihead bench --page docs/benchmarks.md --plot docs/benchmarks.svg
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Multi-head attention of "Dive into Deep Learning" (section 11.5), in JAX (flax nnx)."""
 
-from jax_impl.attention import AdditiveAttention, DotProductAttention, FusedDotProductAttention, masked_softmax
+from jax_impl.attention import AdditiveAttention, DotProductAttention, masked_softmax
+from jax_impl.fused import FusedDotProductAttention
 from jax_impl.multihead import MultiHeadAttention, transpose_output, transpose_qkv
 from jax_impl.weights import export_weights, load_weights
 

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from shared_tests.harness import bench as benchmark
 from shared_tests.harness import doctor as examination
 from shared_tests.harness.calibrate import calibrate as measure
 from shared_tests.harness.calibrate import of_dtype
@@ -45,8 +46,7 @@ def verify(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the report here, as JSON.")] = None,
 ) -> None:
     """Judge subjects on every case and print the parity table; exit 0 if all holds, 1 if not, 2 on bad use."""
-    if json_file is not None and (not json_file.parent.is_dir() or (json_file.exists() and not json_file.is_file())):
-        raise ValueError(f"--json: expected a file in an existing folder, got {json_file}")
+    _check_writable("--json", json_file)
     subjects = [_find(name) for name in subject or OURS]
     names = [s.name for s in subjects]
     if len(set(names)) < len(names):
@@ -109,6 +109,46 @@ def doctor() -> None:
     raise typer.Exit(0 if report.holds else 1)
 
 
+@app.command(epilog="Example: trihead bench --subject jax_impl --plot bench.svg")
+def bench(
+    subject: Annotated[list[str] | None, typer.Option(help="One of the three. Repeat for more. Default: all.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds, of which a figure is the median.")] = 7,
+    sweep: Annotated[bool, typer.Option(help="Also lengths up to 16384, in time and memory.")] = True,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write all figures here, as JSON.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Also draw time and memory against length here (.svg, .png).")
+    ] = None,
+    page: Annotated[Path | None, typer.Option(help="Also write the results page here, as Markdown.")] = None,
+) -> None:
+    """Time the three beside each framework's own layer, and measure the memory that each adds."""
+    for option, path in {"--json": json_file, "--plot": plot, "--page": page}.items():
+        _check_writable(option, path)
+    names = subject or OURS
+    if unknown := set(names) - set(OURS):
+        raise ValueError(f"--subject: expected one of {', '.join(OURS)}, got {', '.join(unknown)}")
+    if plot is not None:
+        from shared_tests.plot import draw_sweep  # matplotlib is an extra
+    jobs = benchmark.jobs(names, sweep)
+    found: list[benchmark.Time | benchmark.Memory] = []
+    with _progress() as progress:
+        task = progress.add_task("bench", total=len(jobs))
+        for job in jobs:
+            progress.update(task, description=str(job))
+            found += job.run(rounds)
+            progress.update(task, advance=1)
+    facts = benchmark.machine() | examination.installation()
+    table = Table("subject", "shape", "step", "layer", "ms", "quartiles", "ratio", "share", box=None)
+    for one in found:
+        table.add_row(*one.cells())
+    console.print(table)
+    if json_file is not None:
+        write_bytes(json_file, json.dumps(benchmark.as_json(found, facts), indent=1).encode())
+    if page is not None:
+        write_bytes(page, benchmark.as_markdown(found, facts).encode())
+    if plot is not None:
+        write_bytes(plot, draw_sweep(found, plot.suffix.removeprefix(".")))
+
+
 def main() -> None:
     """Runs the command; a refusal is one line on standard error and exit code 2."""
     try:
@@ -118,9 +158,17 @@ def main() -> None:
         sys.exit(2)
 
 
+def _check_writable(option: str, path: Path | None) -> None:
+    if path is not None and (not path.parent.is_dir() or (path.exists() and not path.is_file())):
+        raise ValueError(f"{option}: expected a file in an existing folder, got {path}")
+
+
 def _find(name: str) -> Subject:
     try:
-        return find(name)
+        found = find(name)
+        if not getattr(found, "judged", True):
+            raise ValueError(f"--subject: expected one that is judged, got {name}, which trihead bench times")
+        return found
     except ModuleNotFoundError as error:
         raise ImportError(f"{name}: expected its framework to be installed, got: {error}") from error
 

@@ -19,7 +19,7 @@ BLOCKS = [2**21, 64, 10]
 
 
 KERNEL = ("torch_impl", "common mean")
-"""PyTorch's kernel finds the weights anew from a rounded logarithm of their sum, of scores far from 0: up to 20 sigma."""
+"""PyTorch's kernel finds weights anew from a rounded logarithm of their sum: where scores are far from 0, 20 sigma."""
 
 
 def off(subject, trial, name, actual, truth):
@@ -69,7 +69,7 @@ def test_dropout_holds(subject, name, block):
     layer.attention.block = block
     heads, split = trial.config.num_heads, subject.package.transpose_qkv
     attend, run = subject.training(layer.attention), subject.training(layer)
-    batch, _, queries, keys = trial.keep.shape
+    batch, keys = len(trial.keep), trial.keep.shape[-1]
     identity = np.broadcast_to(np.eye(keys), (batch * heads, keys, keys)).copy()
 
     def reveal(x, y, identity, valid_lens):

@@ -8,7 +8,7 @@ import pytest
 from shared_tests.cli import OURS
 
 ROOT = Path(__file__).parent.parent
-FILES = ["__init__.py", "attention.py", "checks.py", "multihead.py", "weights.py"]
+FILES = ["__init__.py", "attention.py", "checks.py", "fused.py", "multihead.py", "weights.py"]
 EXTRAS = {
     "torch_impl": {"device", "dtype"},
     "jax_impl": {"rngs", "dtype", "param_dtype"},
@@ -16,7 +16,7 @@ EXTRAS = {
 }
 """Arguments that are a framework's idiom."""
 IDIOMS = {
-    "torch_impl": {"extra_repr"},
+    "torch_impl": {"_masked_softmax", "extra_repr"},
     "jax_impl": set(),
     "tf_impl": {
         "_fold",

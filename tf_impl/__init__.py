@@ -5,7 +5,8 @@ import keras
 if keras.backend.backend() != "tensorflow":
     raise ImportError(f"tf_impl: expected the keras backend 'tensorflow', got '{keras.backend.backend()}'")
 
-from tf_impl.attention import AdditiveAttention, DotProductAttention, FusedDotProductAttention, masked_softmax
+from tf_impl.attention import AdditiveAttention, DotProductAttention, masked_softmax
+from tf_impl.fused import FusedDotProductAttention
 from tf_impl.multihead import MultiHeadAttention, transpose_output, transpose_qkv
 from tf_impl.weights import export_weights, load_weights
 

@@ -1,6 +1,7 @@
 """Multi-head attention of "Dive into Deep Learning" (section 11.5), in PyTorch."""
 
-from torch_impl.attention import AdditiveAttention, DotProductAttention, FusedDotProductAttention, masked_softmax
+from torch_impl.attention import AdditiveAttention, DotProductAttention, masked_softmax
+from torch_impl.fused import FusedDotProductAttention
 from torch_impl.multihead import MultiHeadAttention, transpose_output, transpose_qkv
 from torch_impl.weights import export_weights, load_weights
 

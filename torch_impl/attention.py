@@ -5,10 +5,8 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch.nn.functional import scaled_dot_product_attention
-from torch.utils.checkpoint import checkpoint
 
-from torch_impl.checks import check_dropout, check_fused, check_inputs, check_scores, check_sizes
+from torch_impl.checks import check_dropout, check_inputs, check_scores, check_sizes
 
 
 def masked_softmax(scores, valid_lens=None):
@@ -21,12 +19,17 @@ def masked_softmax(scores, valid_lens=None):
     Raises TypeError for a wrong dtype, ValueError for a wrong shape or no keys.
     """
     check_scores(scores, valid_lens)
+    return _masked_softmax(scores if valid_lens is None else scores.clone(), valid_lens)
+
+
+def _masked_softmax(scores, valid_lens):
+    # Writes into scores: where they are our own, a copy of them costs as much as a product.
     if valid_lens is not None:
         if valid_lens.ndim == 1:
             valid_lens = valid_lens[:, None]
         positions = torch.arange(scores.shape[-1], device=scores.device)
-        attend = positions < valid_lens[:, :, None]  # (batch, queries or 1, keys)
-        scores = torch.where(attend, scores, torch.finfo(scores.dtype).min)
+        masked = positions >= valid_lens[:, :, None]  # (batch, queries or 1, keys)
+        scores.masked_fill_(masked, torch.finfo(scores.dtype).min)
     wide = torch.promote_types(scores.dtype, torch.float32)  # sums are not left to half precision
     return torch.softmax(scores, dim=-1, dtype=wide).to(scores.dtype)
 
@@ -54,7 +57,7 @@ class ScoredAttention(nn.Module):
         Raises TypeError for a wrong dtype, ValueError for shapes that do not fit each other.
         """
         check_inputs(queries, keys, values, valid_lens, self.query_size, self.key_size)
-        weights = masked_softmax(self.score(queries, keys), valid_lens)
+        weights = _masked_softmax(self.score(queries, keys), valid_lens)
         if not torch.compiler.is_compiling():  # an attribute would leak a tracer
             self.attention_weights = weights.detach()
         output = self.dropout(weights) @ values
@@ -93,49 +96,3 @@ class AdditiveAttention(ScoredAttention):
         """Returns w_v . tanh(W_q query + W_k key), (batch, queries, keys)."""
         queries, keys = self.W_q(queries)[:, :, None], self.W_k(keys)[:, None]
         return self.w_v(torch.tanh(queries + keys)).squeeze(-1)
-
-
-class FusedDotProductAttention(DotProductAttention):
-    """`DotProductAttention` that never holds the (queries, keys) matrix, forward or backward (Dao et al. 2022).
-
-    Memory grows linearly with the length: some `block` scores are held at a time, and the
-    backward pass computes them anew. dropout: probability in [0, 1) of dropping an attention
-    weight in training.
-    """
-
-    block = 2**21  # 8 MB of float32: in the cache still, and long enough for products to be fast
-
-    def forward(self, queries, keys, values, valid_lens=None, *, need_weights=False):
-        """Averages the values as `DotProductAttention` does: arguments, result and errors are as there.
-
-        Raises ValueError also for need_weights=True.
-        """
-        check_inputs(queries, keys, values, valid_lens)
-        check_fused(need_weights)
-        if not self._drops() and (valid_lens is None or valid_lens.ndim == 1):
-            return self._attend(queries, keys, values, valid_lens)  # the kernel takes any length at once
-        entries, num_keys = keys.shape[:2]
-        if valid_lens is None:
-            valid_lens = torch.full((entries,), num_keys, device=keys.device)
-        if valid_lens.ndim == 1:
-            valid_lens = valid_lens[:, None].expand(entries, queries.shape[1])
-        rows = max(self.block // max(entries * num_keys, 1), 1)
-        blocks = zip(queries.split(rows, dim=1), valid_lens.split(rows, dim=1), strict=True)
-        attend = partial(checkpoint, self._attend, use_reentrant=False)
-        return torch.cat([attend(queries, keys, values, valid_lens) for queries, valid_lens in blocks], dim=1)
-
-    def _attend(self, queries, keys, values, valid_lens):
-        """The average for a block of queries of every entry."""
-        if self._drops():  # the kernel's own dropout would hold the weights
-            return self.dropout(masked_softmax(self.score(queries, keys), valid_lens)) @ values
-        attend = None
-        if valid_lens is not None:
-            valid_lens = valid_lens[:, None, None] if valid_lens.ndim == 1 else valid_lens[:, :, None]
-            queries = queries * (valid_lens > 0)  # scores of 0 alike: uniform over all keys, and no gradient
-            positions = torch.arange(keys.shape[1], device=keys.device)
-            attend = (positions < torch.where(valid_lens > 0, valid_lens, keys.shape[1]))[:, None]
-        # Four dimensions, or it is not the kernel that runs.
-        return scaled_dot_product_attention(queries[:, None], keys[:, None], values[:, None], attend)[:, 0]
-
-    def _drops(self):
-        return self.training and self.dropout.p > 0

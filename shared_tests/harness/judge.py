@@ -7,6 +7,7 @@ want of a capability, yields no finding and is reported as not offered.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import combinations, product
@@ -64,22 +65,38 @@ def judge_all(subjects: Sequence[Subject], advance: Callable[[str], None] = lamb
     """Judges every subject on everything; `advance` hears of each trial and each training."""
     findings = [finding for subject in subjects for finding in _refusals(subject)]
     findings += judge(subjects, CASES, advance)
-    for optimizer, dtype in TRAININGS:
-        advance(f"{optimizer}, {dtype}")
-        findings += _training(subjects, optimizer, dtype)
-    return excuse(findings)
+
+    def of(training: tuple[str, str]) -> list[Finding]:
+        advance(", ".join(training))
+        return list(_training(subjects, *training))
+
+    return excuse(findings + _side_by_side(subjects, of, TRAININGS))
 
 
 def judge(
     subjects: Sequence[Subject], cases: Mapping[str, Case], advance: Callable[[str], None] = lambda _: None
 ) -> list[Finding]:
     """Judges every subject on these cases, in every dtype that both claim; `advance` hears of each trial."""
-    findings: list[Finding] = []
-    for name, case in cases.items():
-        for dtype in case.dtypes:
-            advance(f"{name}, {dtype}")
-            findings += _judge_trial([s for s in subjects if claims(s, case, dtype)], draw(name, case, dtype))
-    return findings
+
+    def of(trial: tuple[str, str]) -> list[Finding]:
+        name, dtype = trial
+        advance(f"{name}, {dtype}")
+        able = [s for s in subjects if claims(s, cases[name], dtype)]
+        return _judge_trial(able, draw(name, cases[name], dtype))
+
+    return _side_by_side(subjects, of, [(name, dtype) for name, case in cases.items() for dtype in case.dtypes])
+
+
+def _side_by_side(
+    subjects: Sequence[Subject], of: Callable[[Any], list[Finding]], work: Sequence[Any]
+) -> list[Finding]:
+    """The findings in the order of the work, two at a time: a framework compiles while the oracle computes.
+
+    A port may not stand that; it is judged one at a time.
+    """
+    ours = all(isinstance(subject, Implementation) for subject in subjects)
+    with ThreadPoolExecutor(2 if ours else 1) as threads:
+        return [finding for findings in threads.map(of, work) for finding in findings]
 
 
 def _refusals(subject: Subject) -> Iterator[Finding]:

@@ -64,6 +64,8 @@ class Implementation(Subject):
     dtypes = ("float64", "float32", "bfloat16", "float16")
     additive = dropout = True
     package: ModuleType
+    judged = True
+    """Whether the judge knows it; the frameworks' own layers are there to be timed."""
     keeps_weights = True
     """Whether a scoring module keeps the weights of its last eager call, as the book's does."""
 
@@ -137,6 +139,17 @@ class Implementation(Subject):
 
         optimizer: "sgd" or "adam". weights: those of the layer, "head.weight" and "head.bias".
         """
+        raise NotImplementedError
+
+    def timed(self, layer: Any, x: Array, valid_lens: Array, need_weights: bool, training: bool) -> Callable[[], None]:
+        """Self attention as the framework runs it fast, in float32: a call that returns when its results are there.
+
+        training: the output is summed, and the gradients of the input and the parameters are found.
+        """
+        raise NotImplementedError
+
+    def product(self, size: int) -> Callable[[], None]:
+        """The product of two square float32 matrices, in the same way."""
         raise NotImplementedError
 
     def settings(self) -> dict[str, Any]:

@@ -90,6 +90,29 @@ class JaxImpl(Implementation):
                 trained = jax_impl.export_weights(classifier.layer)
                 yield float(loss), trained | {name: self.array(x) for name, x in head.items()}
 
+    def timed(self, layer, x, valid_lens, need_weights, training):
+        x, valid_lens = jnp.asarray(x), jnp.asarray(valid_lens)
+
+        @jax.jit
+        def forward(layer, x):
+            return layer(x, x, x, valid_lens, need_weights=need_weights)
+
+        @jax.jit
+        def step(layer, x):
+            graph, parameters, rest = nnx.split(layer, nnx.Param, ...)
+
+            def total(parameters, x):
+                return nnx.merge(graph, parameters, rest, copy=True)(x, x, x, valid_lens).sum()
+
+            return jax.grad(total, argnums=(0, 1))(parameters, x)
+
+        call = step if training else forward
+        return lambda: jax.block_until_ready(call(layer, x))
+
+    def product(self, size):
+        matrix, multiply = jnp.ones((size, size)), jax.jit(jnp.matmul)
+        return lambda: jax.block_until_ready(multiply(matrix, matrix))
+
     def settings(self):
         return {
             "devices": ", ".join(map(str, jax.devices())),

@@ -87,12 +87,36 @@ class TfImpl(Implementation):
             weight, bias = map(self.array, head)
             yield float(loss), tf_impl.export_weights(layer) | {"head.weight": weight, "head.bias": bias}
 
+    def timed(self, layer, x, valid_lens, need_weights, training):
+        x, valid_lens = tf.constant(x), tf.constant(valid_lens)
+
+        @tf.function
+        def forward(x):
+            return layer(x, x, x, valid_lens, need_weights=need_weights)
+
+        @tf.function
+        def step(x):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                total = tf.reduce_sum(layer(x, x, x, valid_lens, training=True))
+            return tape.gradient(total, [x, *layer.trainable_variables])
+
+        return lambda: _await(step(x) if training else forward(x))
+
+    def product(self, size):
+        matrix, multiply = tf.random.uniform((size, size)), tf.function(tf.matmul)
+        return lambda: _await(multiply(matrix, matrix))
+
     def settings(self):
         return {
             "devices": ", ".join(device.name for device in tf.config.list_logical_devices()),
             "threads": tf.config.threading.get_intra_op_parallelism_threads() or "all",
             "TF32 products": tf.config.experimental.tensor_float_32_execution_enabled(),
         }
+
+
+def _await(tensors):
+    tf.nest.map_structure(lambda x: x.shape, tensors)  # an eager tensor on a CPU is there when the call returns
 
 
 class Mask:

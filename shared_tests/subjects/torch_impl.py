@@ -80,6 +80,23 @@ class TorchImpl(Implementation):
                 torch_impl.export_weights(layer) | {"head.weight": weight.copy(), "head.bias": bias.copy()},
             )
 
+    def timed(self, layer, x, valid_lens, need_weights, training):
+        x, valid_lens = torch.tensor(x, requires_grad=training), torch.tensor(valid_lens)
+        inputs = x, *layer.parameters()
+
+        def forward():
+            with torch.no_grad():
+                layer(x, x, x, valid_lens, need_weights=need_weights)
+
+        def step():
+            torch.autograd.grad(layer(x, x, x, valid_lens).sum(), inputs)
+
+        return step if training else forward
+
+    def product(self, size):
+        matrix = torch.rand(size, size)
+        return lambda: matrix @ matrix
+
     def settings(self):
         return {
             "devices": ", ".join(["cpu", *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))]),

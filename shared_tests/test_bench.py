@@ -1,0 +1,55 @@
+"""The benchmark measures what it says; and fused attention's memory is linear (clause 9.3)."""
+
+import pytest
+
+from shared_tests.cli import OURS
+from shared_tests.harness import bench
+from shared_tests.harness.bench import Shape
+
+SMALL = Shape(2, 6, 8, 2)
+
+
+def test_products_are_counted_by_hand():
+    """Four projections of 2 * 6 rows by 8 * 8, two products of 2 * 2 heads of 6 * 6 * 4; two operations each."""
+    assert SMALL.products == 2 * (4 * 12 * 64 + 2 * 4 * 144)
+    assert SMALL.weights == 2 * 2 * 36
+
+
+def test_lengths_differ():
+    assert Shape(8, 512, 512, 8).valid_lens.tolist() == [288, 320, 352, 384, 416, 448, 480, 512]
+
+
+def test_only_what_fits_is_run():
+    assert bench.fits(SMALL, "kept")
+    assert not bench.fits(Shape(1, 2**20, 8, 8), "own")
+    assert bench.fits(Shape(1, 2**20, 8, 8), "fused")
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_contestant_is_timed(name):
+    forward, training = (list(bench.times(name, SMALL, step, 1)) for step in bench.STEPS)
+    assert [t.contestant for t in forward] == list(bench.CONTESTANTS)
+    assert [t.contestant for t in training] == ["kept", "fused", "own"]
+    medians = {t.contestant: t.median for t in forward}
+    assert min(medians.values()) > 0
+    for t in forward:
+        own = {"kept": "own, weights", "fused": "own"}.get(t.contestant)
+        assert t.ratio == (own and medians[t.contestant] / medians[own])
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_memory_is_linear(name):
+    """At length 8192 the weights of 8 heads are 2147 MB; the lengths of the batch do not cut that to nothing."""
+    shape = Shape(1, 8192, 512, 8)
+    for step, most in {"forward": 300, "training": 700}.items():
+        added = bench.memory(name, "fused", shape, step).megabytes
+        assert 16 < added < most, step  # its output alone is 16 MB
+
+
+def test_page_names_all_that_was_measured():
+    times = [bench.Time("jax_impl", SMALL, "forward", "fused", 1.0, (0.9, 1.1), 0.5, 0.8)]
+    memories = [bench.Memory("jax_impl", SMALL, "forward", "fused", 12.3)]
+    page = bench.as_markdown([*times, *memories], {"processor": "any"})
+    assert "| (2, 6, 8, 2) | forward | fused | 1 (0.9–1.1) | 0.50 | 0.80 |" in page
+    assert "| (2, 6, 8, 2) | jax_impl | not run | 12 | not run | not run |" in page
+    assert bench.as_json([*times, *memories], {})["memory"][0]["megabytes"] == 12.3
