@@ -127,6 +127,8 @@ def bench(
     if unknown := set(names) - set(OURS):
         raise ValueError(f"--subject: expected one of {', '.join(OURS)}, got {', '.join(unknown)}")
     if plot is not None:
+        if plot.suffix not in (".svg", ".png"):
+            raise ValueError(f"--plot: expected a file .svg or .png, got {plot}")
         from shared_tests.plot import draw_sweep  # matplotlib is an extra
     jobs = benchmark.jobs(names, sweep)
     found: list[benchmark.Time | benchmark.Memory] = []
@@ -136,7 +138,7 @@ def bench(
             progress.update(task, description=str(job))
             found += job.run(rounds)
             progress.update(task, advance=1)
-    facts = benchmark.machine() | examination.installation()
+    facts = benchmark.machine() | examination.versions()  # no more: the page is published
     table = Table("subject", "shape", "step", "layer", "ms", "quartiles", "ratio", "share", box=None)
     for one in found:
         table.add_row(*one.cells())
@@ -166,7 +168,7 @@ def _check_writable(option: str, path: Path | None) -> None:
 def _find(name: str) -> Subject:
     try:
         found = find(name)
-        if not getattr(found, "judged", True):
+        if not found.judged:
             raise ValueError(f"--subject: expected one that is judged, got {name}, which trihead bench times")
         return found
     except ModuleNotFoundError as error:

@@ -34,7 +34,7 @@ def draw_sweep(found: Sequence[Time | Memory], kind: str) -> bytes:
     panels[1, 0].set_ylabel("added peak memory, MB")
     panels[0, 0].legend()
     drawn = io.BytesIO()
-    figure.savefig(drawn, format=kind or "svg")
+    figure.savefig(drawn, format=kind)
     return drawn.getvalue()
 
 

@@ -5,6 +5,7 @@ import pytest
 from shared_tests.cli import OURS
 from shared_tests.harness import bench
 from shared_tests.harness.bench import Shape
+from shared_tests.harness.doctor import installation, versions
 
 SMALL = Shape(2, 6, 8, 2)
 
@@ -44,6 +45,12 @@ def test_memory_is_linear(name):
     for step, most in {"forward": 300, "training": 700}.items():
         added = bench.memory(name, "fused", shape, step).megabytes
         assert 16 < added < most, step  # its output alone is 16 MB
+
+
+def test_what_is_published_names_no_variable_of_the_machine(monkeypatch):
+    monkeypatch.setenv("TF_SOME_FILE", "/home/someone")
+    assert "/home/someone" in installation().values()
+    assert "/home/someone" not in (bench.machine() | versions()).values()
 
 
 def test_page_names_all_that_was_measured():

@@ -68,8 +68,10 @@ def test_verify_a_port_that_breaks(tmp_path, body, words):
     [
         (
             ["--subject", "nobody"],
-            "torch_builtin, torch_impl or FILE.py:Class, got nobody",
+            "subject: expected one of jax_impl, keras_builtin, nnx_builtin, tf_impl, torch_builtin, torch_impl "
+            "or FILE.py:Class, got nobody",
         ),
+        (["--subject", "torch_builtin"], "--subject: expected one that is judged, got torch_builtin"),
         (["--subject", "no/such.py:Port"], "subject: expected a file, got no/such.py"),
         (["--subject", f"{PORT}:Nobody"], f"subject: expected a class Nobody in {PORT}, got none"),
         (["--subject", f"{PORT}:np"], f"subject: expected a class np in {PORT}, got none"),
@@ -84,6 +86,20 @@ def test_bad_use_is_one_line(arguments, words):
     assert words in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--subject", "nobody"], "--subject: expected one of torch_impl, jax_impl, tf_impl, got nobody"),
+        (["--plot", "bench.txt"], "--plot: expected a file .svg or .png, got bench.txt"),
+        (["--page", "no/such/page.md"], "--page: expected a file in an existing folder, got no/such/page.md"),
+    ],
+)
+def test_bad_use_of_bench_is_one_line(arguments, words):
+    result = trihead("bench", *arguments)
+    assert result.returncode == 2
+    assert result.stderr == f"trihead: {words}\n"
 
 
 def test_a_file_that_does_not_run(tmp_path):
@@ -102,7 +118,7 @@ def test_a_class_that_is_no_port(tmp_path):
     assert "expected Port to have build and forward, got no forward" in result.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["verify"], ["calibrate"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["verify"], ["calibrate"], ["doctor"], ["bench"]])
 def test_help_has_an_example(command):
     result = trihead(*command, "--help")
     assert result.returncode == 0

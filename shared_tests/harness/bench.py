@@ -223,9 +223,9 @@ def machine() -> dict[str, str]:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return {
+        "date": time.strftime("%Y-%m-%d"),
         "processor": models[0] if models else platform.processor(),
         "threads": str(os.cpu_count()),
-        "date": time.strftime("%Y-%m-%d"),
     }
 
 

@@ -14,14 +14,15 @@ VARIABLES = re.compile(r"(OMP|MKL|OPENBLAS|KMP|XLA|JAX|TF|TORCH|KERAS|NVIDIA|CUD
 
 
 def installation() -> dict[str, str]:
-    """Python, the machine, the release of every dependency, and the variables that are set."""
-    found = {
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-    }
-    names = {re.split(r"[^A-Za-z0-9._-]", requirement)[0] for requirement in requires("trihead") or []}
-    found |= {name: _version(name) for name in sorted(names - {"trihead"})}
+    """The machine, the release of every dependency, and the variables that are set."""
+    found = {"machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"} | versions()
     return found | {name: value for name, value in sorted(os.environ.items()) if VARIABLES.fullmatch(name)}
+
+
+def versions() -> dict[str, str]:
+    """Python's release and that of every dependency: what may be published, unlike the variables."""
+    names = {re.split(r"[^A-Za-z0-9._-]", requirement)[0] for requirement in requires("trihead") or []}
+    return {"python": platform.python_version()} | {name: _version(name) for name in sorted(names - {"trihead"})}
 
 
 def settings(subject: Subject) -> dict[str, str]:

@@ -36,6 +36,8 @@ class Subject:
     """What it claims to compute in; "bfloat16" and "float16" may be added. bfloat16 goes in and out as float32."""
     additive = False
     """Whether it does additive scoring, which the weights "attention.…" ask for."""
+    judged = True
+    """Whether it is there to be judged; the frameworks' own layers are there to be timed."""
     dropout = False
     """Whether it has a method `with_mask(model, keep)`: the model in training, with this mask for its dropout."""
 
@@ -64,8 +66,6 @@ class Implementation(Subject):
     dtypes = ("float64", "float32", "bfloat16", "float16")
     additive = dropout = True
     package: ModuleType
-    judged = True
-    """Whether the judge knows it; the frameworks' own layers are there to be timed."""
     keeps_weights = True
     """Whether a scoring module keeps the weights of its last eager call, as the book's does."""
 
