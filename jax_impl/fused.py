@@ -15,7 +15,7 @@ class FusedDotProductAttention(DotProductAttention):
     weight in training.
     """
 
-    block = 2**21  # 8 MB of float32: in the cache still, and long enough for products to be fast
+    block = 2**21  # 8 MB of float32, measured beside its half and its double (docs/adr/0007)
 
     def __call__(self, queries, keys, values, valid_lens=None, *, need_weights=False):
         """Averages the values as `DotProductAttention` does: arguments, result and errors are as there.

@@ -1,5 +1,8 @@
 """The benchmark measures what it says; and fused attention's memory is linear (clause 9.3)."""
 
+import subprocess
+import sys
+
 import pytest
 
 from shared_tests.cli import OURS
@@ -45,6 +48,36 @@ def test_memory_is_linear(name):
     for step, most in {"forward": 300, "training": 700}.items():
         added = bench.memory(name, "fused", shape, step).megabytes
         assert 16 < added < most, step  # its output alone is 16 MB
+
+
+IN_TRAINING = """
+import sys
+from pathlib import Path
+import numpy as np
+from shared_tests.harness.bench import _status
+from shared_tests.harness.subject import find
+
+subject = find(sys.argv[1])
+attention = subject.make("FusedDotProductAttention", 0.1)
+layer = subject.make("MultiHeadAttention", 512, 512, 512, 512, 8, 0.0, attention=attention)
+subject.training(layer)
+
+def step(length):
+    x = np.random.default_rng(0).normal(size=(1, length, 512)).astype(np.float32)
+    return subject.timed(layer, x, np.arange(1, length + 1)[None], False, True)
+
+step(16)()
+call, before = step(8192), _status("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")
+call()
+print(_status("VmHWM") - before)
+"""
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_memory_with_dropout_and_lengths_per_query_is_less_than_the_weights(name):
+    done = subprocess.run([sys.executable, "-c", IN_TRAINING, name], capture_output=True, text=True, check=True)
+    assert 16 < float(done.stdout.split()[-1]) < 2147 * 2 / 3
 
 
 def test_what_is_published_names_no_variable_of_the_machine(monkeypatch):

@@ -61,6 +61,22 @@ def test_blocks_hold(subject, name, block):
 
 
 @pytest.mark.parametrize("block", BLOCKS)
+def test_padding_changes_no_bit_and_gets_no_gradient(subject, block):
+    trial = draw("lengths", CASES["lengths"], "float64")
+    layer, dtype = subject.fused(trial.config, trial.weights, "float64")
+    layer.attention.block = block
+    padding = np.arange(trial.keys.shape[1]) >= trial.valid_lens[:, None]
+    garbled = replace(trial, keys=trial.keys.copy(), values=trial.values.copy())
+    garbled.keys[padding], garbled.values[padding] = 50.0, -50.0
+    outputs = [subject.run(layer, *each.inputs, dtype=dtype) for each in (trial, garbled)]
+    np.testing.assert_array_equal(*outputs)
+    gradients = subject.gradients((layer, dtype), *trial.inputs, trial.cotangent)
+    for x in ("keys", "values"):
+        assert not gradients[x][padding].any()
+        assert gradients[x][~padding].any()
+
+
+@pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("name", DROPOUT)
 def test_dropout_holds(subject, name, block):
     """With values = identity the output shows the mask; from the same seed, it must be that of output and gradients."""

@@ -18,7 +18,7 @@ class FusedDotProductAttention(DotProductAttention):
     weight in training.
     """
 
-    block = 2**21  # 8 MB of float32: in the cache still, and long enough for products to be fast
+    block = 2**24  # 64 MB of float32: glibc gives back at once what is above 32 MB, and holes of less add up
 
     def forward(self, queries, keys, values, valid_lens=None, *, need_weights=False):
         """Averages the values as `DotProductAttention` does: arguments, result and errors are as there.
