@@ -104,5 +104,6 @@ def _map(function, arrays, size):
         x = tf.pad(x, [(0, parts * size - total), *[(0, 0)] * (x.shape.rank - 1)])
         return tf.reshape(x, (parts, size, *ops.shape(x)[1:]))
 
-    output = tf.map_fn(lambda part: function(*part), [*map(split, arrays)], fn_output_signature=arrays[0].dtype)
+    one_at_a_time = {"parallel_iterations": 1, "fn_output_signature": arrays[0].dtype}  # a graph would hold ten
+    output = tf.map_fn(lambda part: function(*part), [*map(split, arrays)], **one_at_a_time)
     return tf.reshape(output, (parts * size, *ops.shape(output)[2:]))[:total]
