@@ -93,7 +93,7 @@ def _fold(seed, places):
 
 
 def _map(function, arrays, size):
-    """The function over parts of `size` along the first axis, one at a time, as `jax.lax.map` has it."""
+    """The function over parts of `size` along the first axis, two at a time, else as `jax.lax.map` has it."""
     total = ops.shape(arrays[0])[0]
     if isinstance(total, int) and isinstance(size, int) and total <= max(size, 1):
         return function(*arrays)
@@ -104,6 +104,6 @@ def _map(function, arrays, size):
         x = tf.pad(x, [(0, parts * size - total), *[(0, 0)] * (x.shape.rank - 1)])
         return tf.reshape(x, (parts, size, *ops.shape(x)[1:]))
 
-    one_at_a_time = {"parallel_iterations": 1, "fn_output_signature": arrays[0].dtype}  # a graph would hold ten
-    output = tf.map_fn(lambda part: function(*part), [*map(split, arrays)], **one_at_a_time)
+    options = {"parallel_iterations": 2, "fn_output_signature": arrays[0].dtype}  # by default a graph holds ten
+    output = tf.map_fn(lambda part: function(*part), [*map(split, arrays)], **options)
     return tf.reshape(output, (parts * size, *ops.shape(output)[2:]))[:total]
