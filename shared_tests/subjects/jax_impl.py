@@ -94,11 +94,11 @@ class JaxImpl(Implementation):
         x, valid_lens = jnp.asarray(x), jnp.asarray(valid_lens)
 
         @jax.jit
-        def forward(layer, x):
+        def forward(layer, x, valid_lens):
             return layer(x, x, x, valid_lens, need_weights=need_weights)
 
         @jax.jit
-        def step(layer, x):
+        def step(layer, x, valid_lens):
             graph, parameters, rest = nnx.split(layer, nnx.Param, ...)
 
             def total(parameters, x):
@@ -106,8 +106,8 @@ class JaxImpl(Implementation):
 
             return jax.grad(total, argnums=(0, 1))(parameters, x)
 
-        call = step if training else forward
-        return lambda: jax.block_until_ready(call(layer, x))
+        call = step if training else forward  # lengths are an argument, or they would be folded into the program
+        return lambda: jax.block_until_ready(call(layer, x, valid_lens))
 
     def product(self, size):
         matrix, multiply = jnp.ones((size, size)), jax.jit(jnp.matmul)

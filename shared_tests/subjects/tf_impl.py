@@ -91,17 +91,18 @@ class TfImpl(Implementation):
         x, valid_lens = tf.constant(x), tf.constant(valid_lens)
 
         @tf.function
-        def forward(x):
+        def forward(x, valid_lens):
             return layer(x, x, x, valid_lens, need_weights=need_weights)
 
         @tf.function
-        def step(x):
+        def step(x, valid_lens):
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 total = tf.reduce_sum(layer(x, x, x, valid_lens, training=True))
             return tape.gradient(total, [x, *layer.trainable_variables])
 
-        return lambda: step(x) if training else forward(x)  # on a CPU a call returns when its results are there
+        call = step if training else forward  # lengths are an argument, or they would be folded into the graph
+        return lambda: call(x, valid_lens)  # on a CPU a call returns when its results are there
 
     def product(self, size):
         matrix, multiply = tf.random.uniform((size, size)), tf.function(tf.matmul)
