@@ -19,6 +19,7 @@ IDIOMS = {
     "torch_impl": {"_masked_softmax", "extra_repr"},
     "jax_impl": set(),
     "tf_impl": {
+        "_at_most",
         "_fold",
         "_map",
         "__call__",

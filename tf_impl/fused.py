@@ -33,18 +33,17 @@ class FusedDotProductAttention(DotProductAttention):
         """
         (entries, length, _), num_keys = ops.shape(queries), ops.shape(keys)[1]
         seed = self.dropout.seed_generator.next() if self._drops(training) else None
+        if _at_most(self.block, entries, length, num_keys):
+            return self._attend(queries, keys, values, valid_lens, seed)
         lens = tf.fill((entries, 1), num_keys) if valid_lens is None else valid_lens
         lens = lens[:, None] if lens.shape.rank == 1 else lens
         lens = tf.broadcast_to(tf.cast(lens, tf.int64), (entries, length))
-        queries = tf.where(lens[:, :, None] > 0, queries, 0)  # scores of 0: uniform over all keys, and no gradient
         places = tf.reshape(tf.range(entries * length), (entries, length))  # for every block a seed of its own
-        fits = isinstance(length, int) and isinstance(num_keys, int) and length * num_keys <= self.block
+        fits = _at_most(self.block, length, num_keys)
 
         def attend(queries, keys, values, lens, places):
-            reach = tf.where(
-                tf.reduce_all(lens > 0) & (tf.size(lens) > 0), tf.reduce_max(lens), tf.cast(num_keys, tf.int64)
-            )
-            keys, values = keys[:, :reach], values[:, :reach]  # past them is padding alone
+            far = tf.where(tf.reduce_all(lens > 0), tf.reduce_max(lens), tf.cast(num_keys, tf.int64))
+            keys, values = keys[:, :far], values[:, :far]  # past them is padding alone
             if fits:
                 return self._attend(queries, keys, values, lens, _fold(seed, places))
 
@@ -61,8 +60,10 @@ class FusedDotProductAttention(DotProductAttention):
         """The average for a block of queries, whose gradient computes the weights anew."""
 
         def weigh():
-            scores, num_keys = self.score(queries, keys), tf.shape(keys, tf.int64)[1]
-            whole = tf.reduce_all(valid_lens >= num_keys)
+            scores = self.score(queries, keys)
+            if valid_lens is None:
+                return masked_softmax(scores)
+            whole = tf.reduce_all(tf.cast(valid_lens, tf.int64) >= tf.shape(keys, tf.int64)[1])
             return tf.cond(whole, lambda: masked_softmax(scores), lambda: masked_softmax(scores, valid_lens))
 
         def drop(x):
@@ -73,10 +74,12 @@ class FusedDotProductAttention(DotProductAttention):
             output = drop(weigh()) @ values
 
             def backward(gradient):
-                weights = weigh()
-                change = drop(tf.matmul(gradient, values, transpose_b=True))
-                change = weights * (change - tf.reduce_sum(gradient * output, axis=-1, keepdims=True))
-                change /= math.sqrt(queries.shape[-1])
+                weights, pull = weigh(), gradient / math.sqrt(queries.shape[-1])
+                if valid_lens is not None:  # a row without a valid key is uniform whatever its scores
+                    lens = valid_lens[:, None] if valid_lens.shape.rank == 1 else valid_lens
+                    pull = tf.where(lens[:, :, None] > 0, pull, 0)
+                change = drop(tf.matmul(pull, values, transpose_b=True))
+                change = weights * (change - tf.reduce_sum(pull * output, axis=-1, keepdims=True))
                 by_queries, by_keys = change @ keys, tf.matmul(change, queries, transpose_a=True)
                 return by_queries, by_keys, tf.matmul(drop(weights), gradient, transpose_a=True)
 
@@ -88,6 +91,11 @@ class FusedDotProductAttention(DotProductAttention):
         return bool(training) and self.dropout.rate > 0
 
 
+def _at_most(limit, *sizes):
+    # Sizes that a graph does not know while it is traced are tensors.
+    return all(isinstance(size, int) for size in sizes) and math.prod(sizes) <= limit
+
+
 def _fold(seed, places):
     return None if seed is None else tf.random.experimental.stateless_fold_in(seed, places[0, 0])
 
@@ -95,8 +103,6 @@ def _fold(seed, places):
 def _map(function, arrays, size):
     """The function over parts of `size` along the first axis, two at a time, else as `jax.lax.map` has it."""
     total = ops.shape(arrays[0])[0]
-    if isinstance(total, int) and isinstance(size, int) and total <= max(size, 1):
-        return function(*arrays)
     size = tf.clip_by_value(size, 1, tf.maximum(total, 1))
     parts = tf.maximum(-(-total // size), 1)
 
