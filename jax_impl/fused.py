@@ -29,7 +29,9 @@ class FusedDotProductAttention(DotProductAttention):
             valid_lens = jnp.full(entries, num_keys)
         if valid_lens.ndim == 1:
             valid_lens = jnp.broadcast_to(valid_lens[:, None], (entries, length))
-        rngs = jax.random.split(self.dropout.rngs(), (entries, length)) if self._drops() else None
+        rngs = None
+        if self._drops() and self.dropout.rngs:  # without them nnx.Dropout says what is missing
+            rngs = jax.random.split(self.dropout.rngs(), (entries, length))
 
         def attend(entry):
             queries, keys, values, valid_lens, rngs = entry

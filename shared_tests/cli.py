@@ -132,11 +132,15 @@ def bench(
         from shared_tests.plot import draw_sweep  # matplotlib is an extra
     jobs = benchmark.jobs(names, sweep)
     found: list[benchmark.Time | benchmark.Memory] = []
+    failed = []
     with _progress() as progress:
         task = progress.add_task("bench", total=len(jobs))
         for job in jobs:
             progress.update(task, description=str(job))
-            found += job.run(rounds)
+            try:
+                found += job.run(rounds)
+            except OSError as error:  # costs no other its figures
+                failed.append(error)
             progress.update(task, advance=1)
     facts = benchmark.machine() | examination.versions()  # no more: the page is published
     table = Table("subject", "shape", "step", "layer", "ms", "quartiles", "ratio", "share", box=None)
@@ -149,6 +153,9 @@ def bench(
         write_bytes(page, benchmark.as_markdown(found, facts).encode())
     if plot is not None:
         write_bytes(plot, draw_sweep(found, plot.suffix.removeprefix(".")))
+    for error in failed:
+        print(f"trihead: {error}", file=sys.stderr)
+    raise typer.Exit(1 if failed else 0)
 
 
 def main() -> None:

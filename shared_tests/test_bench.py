@@ -1,11 +1,13 @@
 """The benchmark measures what it says; and fused attention's memory is linear (clause 9.3)."""
 
+import json
 import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
-from shared_tests.cli import OURS
+from shared_tests.cli import OURS, app
 from shared_tests.harness import bench
 from shared_tests.harness.bench import Shape
 from shared_tests.harness.doctor import installation, versions
@@ -84,6 +86,16 @@ def test_what_is_published_names_no_variable_of_the_machine(monkeypatch):
     monkeypatch.setenv("TF_SOME_FILE", "/home/someone")
     assert "/home/someone" in installation().values()
     assert "/home/someone" not in (bench.machine() | versions()).values()
+
+
+def test_a_job_that_fails_costs_no_other_its_figures(monkeypatch, tmp_path):
+    jobs = [bench.Job("torch_impl", shape, "forward", "fused") for shape in (Shape(2, 6, 8, 3), SMALL)]
+    monkeypatch.setattr(bench, "jobs", lambda names, sweep: jobs)
+    result = CliRunner().invoke(app, ["bench", "--json", str(tmp_path / "figures.json")])
+    assert result.exit_code == 1
+    assert "expected torch_impl fused (2, 6, 8, 3) to run, got: " in result.stderr
+    [row] = json.loads((tmp_path / "figures.json").read_text())["memory"]
+    assert row["shape"]["heads"] == 2
 
 
 def test_page_names_all_that_was_measured():

@@ -14,7 +14,7 @@ PLAIN = {name: case for name, case in CASES.items() if not case.additive and not
 TRIALS = [(name, dtype) for name, case in PLAIN.items() for dtype in case.dtypes]
 IN_BLOCKS = ["lengths", "lengths per query", "zero lengths", "zero and negative lengths per query", "no lengths"]
 DROPOUT = [name for name, case in CASES.items() if case.dropout and not case.additive]
-BLOCKS = [2**21, 64, 10]
+BLOCKS = [2**20, 64, 10]
 """Scores at a time: all, whole entries, one query (of the 5 * 7 scores of an entry)."""
 
 

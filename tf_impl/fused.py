@@ -19,7 +19,7 @@ class FusedDotProductAttention(DotProductAttention):
     weight in training.
     """
 
-    block = 2**21  # 8 MB of float32, measured beside its half and its double (docs/adr/0007)
+    block = 2**20  # 4 MB of float32, measured beside its half and its double (docs/adr/0007)
 
     def __call__(self, queries, keys, values, valid_lens=None, *, need_weights=False, **kwargs):
         check_inputs(queries, keys, values, valid_lens)
