@@ -132,7 +132,7 @@ def bench(
         from shared_tests.plot import draw_sweep  # matplotlib is an extra
     jobs = benchmark.jobs(names, sweep)
     found: list[benchmark.Time | benchmark.Memory] = []
-    failed = []
+    failed: list[str] = []
     with _progress() as progress:
         task = progress.add_task("bench", total=len(jobs))
         for job in jobs:
@@ -140,7 +140,7 @@ def bench(
             try:
                 found += job.run(rounds)
             except OSError as error:  # costs no other its figures
-                failed.append(error)
+                failed.append(str(error))
             progress.update(task, advance=1)
     facts = benchmark.machine() | examination.versions()  # no more: the page is published
     table = Table("subject", "shape", "step", "layer", "ms", "quartiles", "ratio", "share", box=None)
@@ -153,8 +153,8 @@ def bench(
         write_bytes(page, benchmark.as_markdown(found, facts).encode())
     if plot is not None:
         write_bytes(plot, draw_sweep(found, plot.suffix.removeprefix(".")))
-    for error in failed:
-        print(f"trihead: {error}", file=sys.stderr)
+    for line in failed:
+        print(f"trihead: {line}", file=sys.stderr)
     raise typer.Exit(1 if failed else 0)
 
 
