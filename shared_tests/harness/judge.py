@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations, product
 from typing import Any
 
@@ -52,6 +53,9 @@ OF_DROPOUT = ("2.1", "2.2", "4.1", "4.2")
 """The clauses that on a case with dropout are reported as clause 8.3."""
 GARBAGE = 50.0
 
+Part = Callable[[], list[Finding]]
+"""A part of the work, which gives its findings."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -64,39 +68,40 @@ class Answer:
 def judge_all(subjects: Sequence[Subject], advance: Callable[[str], None] = lambda _: None) -> list[Finding]:
     """Judges every subject on everything; `advance` hears of each trial and each training."""
     findings = [finding for subject in subjects for finding in _refusals(subject)]
-    findings += judge(subjects, CASES, advance)
-
-    def of(training: tuple[str, str]) -> list[Finding]:
-        advance(", ".join(training))
-        return list(_training(subjects, *training))
-
-    return excuse(findings + _side_by_side(subjects, of, TRAININGS))
+    parts = _trainings(subjects, advance) + _trials(subjects, CASES, advance)  # the longest first
+    return excuse(findings + _side_by_side(subjects, parts))
 
 
-def judge(
-    subjects: Sequence[Subject], cases: Mapping[str, Case], advance: Callable[[str], None] = lambda _: None
-) -> list[Finding]:
-    """Judges every subject on these cases, in every dtype that both claim; `advance` hears of each trial."""
+def judge(subjects: Sequence[Subject], cases: Mapping[str, Case]) -> list[Finding]:
+    """Judges every subject on these cases, in every dtype that it claims."""
+    return _side_by_side(subjects, _trials(subjects, cases, lambda _: None))
 
-    def of(trial: tuple[str, str]) -> list[Finding]:
-        name, dtype = trial
+
+def _trainings(subjects: Sequence[Subject], advance: Callable[[str], None]) -> list[Part]:
+    def part(optimizer: str, dtype: str) -> list[Finding]:
+        advance(f"{optimizer}, {dtype}")
+        return list(_training(subjects, optimizer, dtype))
+
+    return [partial(part, *training) for training in TRAININGS]
+
+
+def _trials(subjects: Sequence[Subject], cases: Mapping[str, Case], advance: Callable[[str], None]) -> list[Part]:
+    def part(name: str, dtype: str) -> list[Finding]:
         advance(f"{name}, {dtype}")
         able = [s for s in subjects if claims(s, cases[name], dtype)]
         return _judge_trial(able, draw(name, cases[name], dtype))
 
-    return _side_by_side(subjects, of, [(name, dtype) for name, case in cases.items() for dtype in case.dtypes])
+    return [partial(part, name, dtype) for name, case in cases.items() for dtype in case.dtypes]
 
 
-def _side_by_side(
-    subjects: Sequence[Subject], of: Callable[[Any], list[Finding]], work: Sequence[Any]
-) -> list[Finding]:
-    """The findings in the order of the work, two at a time: a framework compiles while the oracle computes.
+def _side_by_side(subjects: Sequence[Subject], parts: Sequence[Part]) -> list[Finding]:
+    """The findings in the order of the parts, three at a time: a framework compiles while the oracle computes.
 
     A port may not stand that; it is judged one at a time.
     """
     ours = all(isinstance(subject, Implementation) for subject in subjects)
-    with ThreadPoolExecutor(2 if ours else 1) as threads:
-        return [finding for findings in threads.map(of, work) for finding in findings]
+    with ThreadPoolExecutor(3 if ours else 1) as threads:
+        return [finding for findings in threads.map(lambda part: part(), parts) for finding in findings]
 
 
 def _refusals(subject: Subject) -> Iterator[Finding]:
