@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -61,7 +62,7 @@ def verify(
         report = Report(names, judge_all(subjects, advance))
     _print_report(report)
     if json_file is not None:
-        write_bytes(json_file, json.dumps(report.as_json(), indent=1).encode())
+        write_bytes(json_file, json.dumps(report.as_json(), indent=1, allow_nan=False).encode())
     raise typer.Exit(0 if report.holds else 1)
 
 
@@ -160,6 +161,8 @@ def bench(
 
 def main() -> None:
     """Runs the command; a refusal is one line on standard error and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a sigma is not in every encoding
     try:
         app(prog_name="trihead")
     except (ValueError, ImportError, OSError) as error:
@@ -168,11 +171,12 @@ def main() -> None:
 
 
 def _check_writable(option: str, path: Path | None) -> None:
-    if path is not None and (not path.parent.is_dir() or (path.exists() and not path.is_file())):
+    if path is not None and (path.name == "-" or not path.parent.is_dir() or (path.exists() and not path.is_file())):
         raise ValueError(f"{option}: expected a file in an existing folder, got {path}")
 
 
 def _find(name: str) -> Subject:
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a framework may swallow Ctrl-C while it is imported
     try:
         found = find(name)
         if not found.judged:
@@ -180,6 +184,8 @@ def _find(name: str) -> Subject:
         return found
     except ModuleNotFoundError as error:
         raise ImportError(f"{name}: expected its framework to be installed, got: {error}") from error
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _progress() -> Progress:

@@ -1,6 +1,7 @@
 """The command: what it prints, how it exits, and how it takes bad use."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,11 @@ from pathlib import Path
 import pytest
 
 PORT = Path(__file__).parent.parent / "docs" / "my_port.py"
+BROKEN = """
+class Port:
+    def build(self, config, weights, dtype): return None
+    def forward(self, model, queries, keys, values, valid_lens): {}
+"""
 TRIHEAD = [sys.executable, "-m", "shared_tests"]
 
 
@@ -48,19 +54,63 @@ def test_verify_a_wrong_port(tmp_path):
         ("return queries", "forward: expected (output, attention weights), got ndarray"),
         ("return None", "forward: expected (output, attention weights), got NoneType"),
         ("import numpy; return numpy.nan * queries, numpy.ones(3)", "expected shape"),
+        ("return queries.astype(object), queries", "forward: expected an array of floating numbers, got object"),
+        ("return queries + 0j, queries", "forward: expected an array of floating numbers, got complex"),
+        ("return 'output', 'weights'", "forward: expected an array of floating numbers, got <U6"),
+        ("raise type('Odd', (Exception,), {'__str__': lambda e: 1 / 0})", "Odd: an error that cannot be printed"),
     ],
 )
 def test_verify_a_port_that_breaks(tmp_path, body, words):
     port = tmp_path / "port.py"
-    port.write_text(
-        "class Port:\n"
-        "    def build(self, config, weights, dtype): return None\n"
-        f"    def forward(self, model, queries, keys, values, valid_lens): {body}\n"
-    )
+    port.write_text(BROKEN.format(body))
     result = trihead("verify", "--subject", f"{port}:Port")
     assert result.returncode == 1
     assert words in result.stdout
     assert "Traceback" not in result.stderr + result.stdout
+    result = trihead("calibrate", "--subject", f"{port}:Port")
+    assert result.returncode == 2
+    assert "trihead: Port: expected an answer to hidden 1, heads 1, got " in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("gradients(self, *x): raise RuntimeError('no luck')", "4.1 Port: book float64: RuntimeError: no luck"),
+        ("gradients(self, *x): return [1.0]", "4.1 Port: book float64: ValueError: gradients: expected {name: array}"),
+        ("gradients(self, *x): return {'queries': 'q'}", "gradients: queries: expected an array of floating numbers"),
+        ("stages(self, *x): raise SystemExit(0)", "2.5 Port: book float64: SystemExit: 0"),
+    ],
+)
+def test_verify_a_port_whose_optional_method_breaks(tmp_path, method, words):
+    source = PORT.read_text().replace("class MyPort", "class Port")
+    (tmp_path / "port.py").write_text(f"{source}\n    def {method}\n")
+    result = trihead("verify", "--subject", tmp_path / "port.py:Port")
+    assert result.returncode == 1
+    assert words in " ".join(result.stdout.split())
+    assert f"FAILS: Port: clauses {words[:3] if words[0].isdigit() else '4.1'}\n" in result.stdout
+
+
+def test_a_port_may_import_a_file_beside_it(tmp_path):
+    (tmp_path / "beside.py").write_text(PORT.read_text())
+    (tmp_path / "port.py").write_text("from beside import MyPort\nclass Port(MyPort): pass\n")
+    assert trihead("verify", "--subject", tmp_path / "port.py:Port").returncode == 0
+
+
+def test_the_report_is_whole_where_sigma_cannot_be_printed():
+    result = trihead("verify", "--subject", f"{PORT}:MyPort", env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert result.returncode == 0, result.stderr
+    assert "HOLDS: MyPort" in result.stdout
+
+
+def test_json_has_no_infinity_and_goes_where_a_link_points(tmp_path):
+    port, link = tmp_path / "port.py", tmp_path / "link.json"
+    port.write_text(PORT.read_text().replace("joined =", "context[:] = np.nan; joined ="))
+    link.symlink_to("report.json")
+    trihead("verify", "--subject", f"{port}:MyPort", "--json", link)
+    assert link.is_symlink()
+    report = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+    assert next(row for row in report["clauses"] if row["clause"] == "2.1")["subjects"]["MyPort"]["worst"] is None
 
 
 @pytest.mark.parametrize(
@@ -76,6 +126,8 @@ def test_verify_a_port_that_breaks(tmp_path, body, words):
         (["--subject", f"{PORT}:Nobody"], f"subject: expected a class Nobody in {PORT}, got none"),
         (["--subject", f"{PORT}:np"], f"subject: expected a class np in {PORT}, got none"),
         (["--subject", f"{PORT}:MyPort"] * 2, "--subject: expected different names, got MyPort, MyPort"),
+        (["--subject", "__init__"], "or FILE.py:Class, got __init__"),
+        (["--subject", f"{PORT}:MyPort", "--json", "-"], "--json: expected a file in an existing folder, got -"),
         (["--subject", f"{PORT}:MyPort", "--json", "."], "--json: expected a file in an existing folder, got ."),
         (["--subject", f"{PORT}:MyPort", "--json", "/no/such/folder/x.json"], "--json: expected a file in an existing"),
     ],
@@ -109,6 +161,24 @@ def test_a_file_that_does_not_run(tmp_path):
         assert result.returncode == 2
         assert f"expected a file that Python can run, got {words}" in result.stderr
         assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("attribute", "words"),
+    [
+        ("name = 'oracle'", "subject: expected a name other than the oracle's, got 'oracle'"),
+        ("name = 7", "subject: expected a name other than the oracle's, got 7"),
+        ("dtypes = None", "subject: expected dtypes of float64, float32, bfloat16, float16, got None"),
+        ("dtypes = 'float32'", "got 'float32'"),
+        ("dtypes = ('float8',)", "got ('float8',)"),
+    ],
+)
+def test_a_class_that_claims_what_there_is_not(tmp_path, attribute, words):
+    (tmp_path / "port.py").write_text(BROKEN.format("pass") + f"    {attribute}\n")
+    result = trihead("verify", "--subject", tmp_path / "port.py:Port")
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_a_class_that_is_no_port(tmp_path):

@@ -9,8 +9,9 @@ import numpy as np
 
 from shared_tests.harness import oracle
 from shared_tests.harness.case import Case, Config, draw
+from shared_tests.harness.judge import ask, ask_gradients
 from shared_tests.harness.rounding import Array, Rounded
-from shared_tests.harness.subject import Subject, claims
+from shared_tests.harness.subject import Subject, claims, in_words
 
 QUANTITIES = ("output", "weights", "input gradients", "parameter gradients")
 
@@ -86,7 +87,11 @@ def calibrate(
         for name, case in of_dtype(dtype).items():
             advance(f"{name}, {dtype}")
             for subject in (s for s in subjects if claims(s, case, dtype)):
-                for quantity, values in _measure(subject, name, case, dtype):
+                try:
+                    measured = list(_measure(subject, name, case, dtype))
+                except (Exception, SystemExit) as error:  # a port may fail in any way
+                    raise ValueError(f"{subject.name}: expected an answer to {name}, got {in_words(error)}") from error
+                for quantity, values in measured:
                     of_regime = ratios.setdefault((subject.name, dtype, quantity), {})
                     of_regime[name] = np.append(of_regime.get(name, np.empty(0)), values)
     return [_summary(*key, of_regime) for key, of_regime in ratios.items()]
@@ -96,11 +101,11 @@ def _measure(subject: Subject, name: str, case: Case, dtype: str) -> Iterator[tu
     trial = draw(name, case, dtype)
     truth = oracle.forward(trial)
     model = subject.build(trial.config, trial.weights, dtype)
-    output, weights = subject.forward(model, *trial.inputs)
-    yield "output", _ratios(output, truth["output"])
-    yield "weights", _ratios(weights, truth["weights"])
+    answer = ask(subject, model, trial)
+    yield "output", _ratios(answer.output, truth["output"])
+    yield "weights", _ratios(answer.weights, truth["weights"])
     if hasattr(subject, "gradients"):
-        gradients = subject.gradients(model, *trial.inputs, trial.cotangent)
+        gradients = ask_gradients(subject, model, trial)
         for what, expected in oracle.backward(trial, truth).items():
             if what.endswith("bias") and dtype in ("bfloat16", "float16"):
                 continue

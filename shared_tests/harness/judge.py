@@ -22,7 +22,7 @@ from shared_tests.harness.compare import Verdict
 from shared_tests.harness.known import Finding, excuse
 from shared_tests.harness.refusals import REFUSALS, prepare, refuses
 from shared_tests.harness.rounding import Array, Rounded, to_format
-from shared_tests.harness.subject import Implementation, Subject, claims
+from shared_tests.harness.subject import Implementation, Subject, claims, in_words
 from shared_tests.harness.training import RATES, compared_batches, initial_weights, reference
 
 CLAUSES = {
@@ -128,41 +128,69 @@ def _training(subjects: Iterable[Subject], optimizer: str, dtype: str) -> Iterat
 def _judge_trial(subjects: Iterable[Subject], trial: Trial) -> list[Finding]:
     """All clauses on one trial: each subject against the oracle, then every pair against each other."""
     truth = oracle.forward(trial)
-    findings, answers = [], {}
+    findings: list[Finding] = []
+    answers: dict[str, Answer] = {}
     for subject in subjects:
-
-        def found(clause: str, verdict: Verdict, name: str = subject.name) -> None:
-            clause = "8.3" if trial.keep is not None and clause in OF_DROPOUT else clause
-            findings.append(Finding(clause, name, trial.name, trial.dtype, verdict))
-
-        try:
-            mine = deepcopy(trial)
-            model = subject.build(trial.config, mine.weights, trial.dtype)
-            if trial.keep is not None:
-                model = subject.with_mask(model, trial.keep)  # type: ignore[attr-defined]
-            answer = _ask(subject, model, mine)
-            for clause, verdict in _answer_clauses(answer, trial, truth):
-                found(clause, verdict)
-            if trial.dtype == "float64":
-                answers[subject.name] = answer
-            for clause, verdict in _turned_clauses(subject, model, trial, truth):
-                found(clause, verdict)
-            for clause, verdict in _repeat_clauses(subject, model, trial, mine, answer):
-                found(clause, verdict)
-            for clause, verdict in _optional_clauses(subject, model, deepcopy(trial), truth):
-                found(clause, verdict)
-        except (Exception, SystemExit) as error:  # a port may fail in any way; the report says how
-            words = (str(error).splitlines() or [""])[0]
-            found("1.1", compare.failure(f"{type(error).__name__}: {words}"))
+        for clause, verdict in _guarded("1.1", _clauses(subject, trial, truth, answers)):
+            of_dropout = trial.keep is not None and clause in OF_DROPOUT
+            findings.append(Finding("8.3" if of_dropout else clause, subject.name, trial.name, trial.dtype, verdict))
     return findings + list(_pairs(answers, truth, trial))
 
 
-def _ask(subject: Subject, model: Any, trial: Trial) -> Answer:
-    """Calls `forward`; raises ValueError unless it returns a pair of arrays."""
+def _guarded(clause: str, verdicts: Iterator[tuple[str, Verdict]]) -> Iterator[tuple[str, Verdict]]:
+    """The verdicts, and a failure of `clause` if it comes to an error: a port may fail in any way."""
+    try:
+        yield from verdicts
+    except (Exception, SystemExit) as error:
+        yield clause, compare.failure(in_words(error))
+
+
+def _clauses(
+    subject: Any, trial: Trial, truth: oracle.Stages, answers: dict[str, Answer]
+) -> Iterator[tuple[str, Verdict]]:
+    """All clauses on one subject; its answer in float64 is kept for the pairs."""
+    mine = deepcopy(trial)
+    model = subject.build(trial.config, mine.weights, trial.dtype)
+    if trial.keep is not None:
+        model = subject.with_mask(model, trial.keep)
+    answer = ask(subject, model, mine)
+    yield from _answer_clauses(answer, trial, truth)
+    if trial.dtype == "float64":
+        answers[subject.name] = answer
+    yield from _turned_clauses(subject, model, trial, truth)
+    yield from _repeat_clauses(subject, model, trial, mine, answer)
+    if hasattr(subject, "stages") and trial.dtype == "float64" and trial.keep is None:
+        yield from _guarded("2.5", _stage_clauses(subject, model, deepcopy(trial), truth))
+    if hasattr(subject, "gradients"):
+        yield from _guarded("4.1", _gradient_clauses(subject, model, deepcopy(trial), truth))
+    if isinstance(subject, Implementation):
+        yield from _weight_clauses(subject, model, trial)
+
+
+def ask(subject: Subject, model: Any, trial: Trial) -> Answer:
+    """Calls `forward`; raises ValueError unless it returns a pair of floating arrays."""
     result = subject.forward(model, *trial.inputs)
     if not isinstance(result, (tuple, list)) or len(result) != 2:
         raise ValueError(f"forward: expected (output, attention weights), got {type(result).__name__}")
-    return Answer(*(np.array(array) for array in result))
+    return Answer(*(_floating("forward", array) for array in result))
+
+
+def ask_gradients(subject: Any, model: Any, trial: Trial) -> dict[str, Array]:
+    """Calls `gradients`; raises ValueError unless it returns floating arrays by name."""
+    return _by_name("gradients", subject.gradients(model, *trial.inputs, trial.cotangent))
+
+
+def _by_name(method: str, result: Any) -> dict[str, Array]:
+    if not isinstance(result, Mapping):
+        raise ValueError(f"{method}: expected {{name: array}}, got {type(result).__name__}")
+    return {name: _floating(f"{method}: {name}", array) for name, array in result.items()}
+
+
+def _floating(what: str, array: Any) -> Array:
+    array = np.array(array)
+    if array.dtype.kind != "f":
+        raise ValueError(f"{what}: expected an array of floating numbers, got {array.dtype}")
+    return array
 
 
 def _answer_clauses(answer: Answer, trial: Trial, truth: oracle.Stages) -> Iterator[tuple[str, Verdict]]:
@@ -190,7 +218,7 @@ def _turned_clauses(subject: Subject, model: Any, trial: Trial, truth: oracle.St
         **{x: getattr(trial, x)[::-1].copy() for x in ("queries", "keys", "values")},
         valid_lens=None if trial.valid_lens is None else trial.valid_lens[::-1].copy(),
     )
-    answer = _ask(subject, model, turned)
+    answer = ask(subject, model, turned)
     yield "2.1", replace(compare.within_gate(answer.output[::-1], truth["output"]), what="entries reversed")
     yield "2.2", replace(compare.within_gate(answer.weights[::-1], truth["weights"]), what="entries reversed")
 
@@ -199,7 +227,7 @@ def _repeat_clauses(
     subject: Subject, model: Any, trial: Trial, mine: Trial, answer: Answer
 ) -> Iterator[tuple[str, Verdict]]:
     """Runs again: the same inputs give the same bits, garbage in padding too, and nothing was written to."""
-    again = _ask(subject, model, mine)
+    again = ask(subject, model, mine)
     yield "7.2", compare.same_bits(again.output, answer.output, "output run again")
     yield "7.2", compare.same_bits(again.weights, answer.weights, "weights run again")
     for x, given in _arrays(trial).items():
@@ -209,7 +237,7 @@ def _repeat_clauses(
         garbled = deepcopy(trial)
         garbled.keys[padding], garbled.values[padding] = GARBAGE, -GARBAGE
         rows = trial.lengths > 0
-        output = _ask(subject, model, garbled).output[rows]
+        output = ask(subject, model, garbled).output[rows]
         yield "3.4", compare.same_bits(output, answer.output[rows], "output with garbage in padding")
 
 
@@ -225,32 +253,34 @@ def _padding(trial: Trial) -> Array:
     return np.arange(trial.keys.shape[1]) >= reach[:, None]
 
 
-def _optional_clauses(subject: Any, model: Any, trial: Trial, truth: oracle.Stages) -> Iterator[tuple[str, Verdict]]:
-    if hasattr(subject, "stages") and trial.dtype == "float64" and trial.keep is None:
-        stages = subject.stages(model, *trial.inputs)
-        for name in truth:
-            yield "2.5", _named(name, stages, truth[name])
-    if hasattr(subject, "gradients"):
-        gradients = subject.gradients(model, *trial.inputs, trial.cotangent)
-        expected = oracle.backward(trial, truth)
-        for name, gradient in expected.items():
-            yield "4.2" if name in trial.weights else "4.1", _named(name, gradients, gradient)
-        untouched = _padding(trial) & (trial.lengths > 0).all(axis=1, keepdims=True)
-        for x in ("keys", "values"):
-            if untouched.any() and np.shape(gradients.get(x)) == getattr(trial, x).shape:
-                zeros = np.zeros_like(gradients[x][untouched])
-                yield "3.5", compare.same_bits(gradients[x][untouched], zeros, f"gradient of masked {x}")
-    if isinstance(subject, Implementation):
-        layer, _ = model
-        exported = subject.package.export_weights(layer)
-        for name, array in trial.weights.items():
-            yield "5.1", compare.same_bits(exported.get(name, np.empty(0)), array, name)
+def _stage_clauses(subject: Any, model: Any, trial: Trial, truth: oracle.Stages) -> Iterator[tuple[str, Verdict]]:
+    stages = _by_name("stages", subject.stages(model, *trial.inputs))
+    for name in truth:
+        yield "2.5", _named(name, stages, truth[name])
+
+
+def _gradient_clauses(subject: Any, model: Any, trial: Trial, truth: oracle.Stages) -> Iterator[tuple[str, Verdict]]:
+    gradients = ask_gradients(subject, model, trial)
+    for name, gradient in oracle.backward(trial, truth).items():
+        yield "4.2" if name in trial.weights else "4.1", _named(name, gradients, gradient)
+    untouched = _padding(trial) & (trial.lengths > 0).all(axis=1, keepdims=True)
+    for x in ("keys", "values"):
+        if untouched.any() and gradients.get(x, np.empty(0)).shape == getattr(trial, x).shape:
+            zeros = np.zeros_like(gradients[x][untouched])
+            yield "3.5", compare.same_bits(gradients[x][untouched], zeros, f"gradient of masked {x}")
+
+
+def _weight_clauses(subject: Implementation, model: Any, trial: Trial) -> Iterator[tuple[str, Verdict]]:
+    layer, _ = model
+    exported = subject.package.export_weights(layer)
+    for name, array in trial.weights.items():
+        yield "5.1", compare.same_bits(exported.get(name, np.empty(0)), array, name)
 
 
 def _named(name: str, arrays: Mapping[str, Array], truth: Rounded) -> Verdict:
     if name not in arrays:
         return replace(compare.failure("missing"), what=name)
-    return replace(compare.within_gate(np.asarray(arrays[name]), truth), what=name)
+    return replace(compare.within_gate(arrays[name], truth), what=name)
 
 
 def _pairs(answers: Mapping[str, Answer], truth: oracle.Stages, trial: Trial) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
+from math import inf
 from operator import add
 from typing import Any
 
@@ -69,16 +70,19 @@ class Report:
                 {
                     "clause": clause,
                     "title": title,
-                    "subjects": {s: _cell_json(self.cell(clause, s)) for s in self.subjects},
+                    "subjects": {s: _json(self.cell(clause, s)) for s in self.subjects},
                 }
                 for clause, title in CLAUSES.items()
             ],
-            "failures": [asdict(finding) for finding in self.failures],
+            "failures": [asdict(finding) | {"verdict": _json(finding.verdict)} for finding in self.failures],
         }
 
 
-def _cell_json(cell: Verdict | None) -> dict[str, Any] | None:
-    return None if cell is None else asdict(cell) | {"holds": cell.holds}
+def _json(verdict: Verdict | None) -> dict[str, Any] | None:
+    """A verdict; a worst deviation that is infinite is null, for JSON has no such number."""
+    if verdict is None:
+        return None
+    return asdict(verdict) | {"holds": verdict.holds, "worst": None if verdict.worst == inf else verdict.worst}
 
 
 def describe(cell: Verdict | None) -> str:

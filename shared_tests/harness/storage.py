@@ -33,7 +33,8 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file whole or not at all, where a link points if it is one."""
+    path = path.resolve()
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from shared_tests.harness.case import Case, Config
-from shared_tests.harness.rounding import Array
+from shared_tests.harness.rounding import FORMATS, Array
 
 
 class Subject:
@@ -221,7 +221,7 @@ def find(name: str) -> Subject:
         path, _, class_name = name.rpartition(":")
         return _from_file(Path(path), class_name)
     module_name = f"shared_tests.subjects.{name}"
-    if not name.isidentifier() or importlib.util.find_spec(module_name) is None:
+    if name not in known():
         raise ValueError(f"subject: expected one of {', '.join(known())} or FILE.py:Class, got {name}")
     module = importlib.import_module(module_name)
     classes = (c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module_name)
@@ -244,7 +244,7 @@ def quietly() -> Iterator[None]:
         os.dup2(said.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             said.seek(0)
             os.write(kept, said.read())
             raise
@@ -260,12 +260,13 @@ def _from_file(path: Path, class_name: str) -> Subject:
     assert spec is not None
     assert spec.loader is not None  # the name ends in .py
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where dataclasses look for it
+    sys.path.append(str(path.parent.resolve()))  # a port may import a file beside it
     try:
         spec.loader.exec_module(module)
     except ImportError:
         raise
     except (Exception, SystemExit) as error:  # a port's file may hold anything
-        raise ValueError(f"{path}: expected a file that Python can run, got {type(error).__name__}: {error}") from error
+        raise ValueError(f"{path}: expected a file that Python can run, got {in_words(error)}") from error
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
         raise ValueError(f"subject: expected a class {class_name} in {path}, got none")
@@ -275,13 +276,27 @@ def _from_file(path: Path, class_name: str) -> Subject:
     if not issubclass(found, Subject):  # a port need not import this project
         found = type(class_name, (found, Subject), {"__module__": found.__module__})
     try:
-        return _named(found())
+        subject: Subject = found()
     except (Exception, SystemExit) as error:
-        raise ValueError(
-            f"subject: expected {class_name}() to make one, got {type(error).__name__}: {error}"
-        ) from error
+        raise ValueError(f"subject: expected {class_name}() to make one, got {in_words(error)}") from error
+    return _named(subject)
 
 
 def _named(subject: Subject) -> Subject:
+    """The subject, called something; raises ValueError if it claims what there is not."""
     subject.name = subject.name or type(subject).__name__
+    if not isinstance(subject.name, str) or subject.name == "oracle":
+        raise ValueError(f"subject: expected a name other than the oracle's, got {subject.name!r}")
+    dtypes = subject.dtypes
+    if not isinstance(dtypes, (tuple, list)) or not dtypes or not all(dtype in FORMATS for dtype in dtypes):
+        raise ValueError(f"subject: expected dtypes of {', '.join(FORMATS)}, got {dtypes!r}")
     return subject
+
+
+def in_words(error: BaseException) -> str:
+    """An error in one line, whatever it is."""
+    try:
+        first = (str(error).splitlines() or [""])[0]
+    except Exception:
+        first = "an error that cannot be printed"
+    return f"{type(error).__name__}: {first}"
