@@ -103,12 +103,16 @@ class MultiHeadAttention(layers.Layer):
         dtype, ValueError for shapes that do not fit each other or the layer.
         """
         batch = ops.shape(queries)[0]
-        queries = transpose_qkv(self.W_q(queries), self.num_heads)
-        keys = transpose_qkv(self.W_k(keys), self.num_heads)
-        values = transpose_qkv(self.W_v(values), self.num_heads)
         if valid_lens is not None:
             valid_lens = tf.repeat(valid_lens, self.num_heads, axis=0)
-        output = self.attention(queries, keys, values, valid_lens, need_weights=need_weights, training=training)
+        output = self.attention(
+            transpose_qkv(self.W_q(queries), self.num_heads),
+            transpose_qkv(self.W_k(keys), self.num_heads),
+            transpose_qkv(self.W_v(values), self.num_heads),
+            valid_lens,
+            need_weights=need_weights,
+            training=training,
+        )
         output, weights = output if need_weights else (output, None)
         output = self.W_o(transpose_output(output, self.num_heads))
         return (

@@ -82,12 +82,15 @@ class MultiHeadAttention(nn.Module):
         """
         check_inputs(queries, keys, values, valid_lens, self.query_size, self.key_size, self.value_size)
         batch = queries.shape[0]
-        queries = transpose_qkv(self.W_q(queries), self.num_heads)
-        keys = transpose_qkv(self.W_k(keys), self.num_heads)
-        values = transpose_qkv(self.W_v(values), self.num_heads)
         if valid_lens is not None:
             valid_lens = valid_lens.repeat_interleave(self.num_heads, dim=0)
-        output = self.attention(queries, keys, values, valid_lens, need_weights=need_weights)
+        output = self.attention(
+            transpose_qkv(self.W_q(queries), self.num_heads),
+            transpose_qkv(self.W_k(keys), self.num_heads),
+            transpose_qkv(self.W_v(values), self.num_heads),
+            valid_lens,
+            need_weights=need_weights,
+        )
         output, weights = output if need_weights else (output, None)
         output = self.W_o(transpose_output(output, self.num_heads))
         return (output, weights.reshape(batch, self.num_heads, *weights.shape[1:])) if need_weights else output
