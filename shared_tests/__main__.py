@@ -1,5 +1,5 @@
 """`python -m shared_tests` is the command `trihead`."""
 
-from shared_tests.cli import main
+from shared_tests.commands.app import main
 
 main()

@@ -4,19 +4,21 @@ import os
 
 import pytest
 
-from shared_tests.cli import OURS
-from shared_tests.harness.judge import judge_all
-from shared_tests.harness.report import Report
-from shared_tests.harness.subject import find
+from shared_tests.frameworks import OURS
+from shared_tests.harness.find import find
+from shared_tests.harness.judge import judge
+from shared_tests.storage import programs_folder
 
 
 def _find(name):
     try:
-        return find(name)
+        subject = find(name)
     except ModuleNotFoundError as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"{name}: {error}")
+    subject.backend.keep_programs(programs_folder())
+    return subject
 
 
 @pytest.fixture(scope="session", params=OURS)
@@ -34,4 +36,4 @@ def subjects():
 @pytest.fixture(scope="session")
 def report(subjects):
     """What `trihead verify` finds."""
-    return Report(OURS, judge_all(subjects))
+    return judge(*subjects)

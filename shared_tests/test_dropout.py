@@ -22,7 +22,7 @@ def dropped(subject, request):
     queries, keys = random.normal(size=(BATCH, QUERIES, 5)), random.normal(size=(BATCH, KEYS, 5))
     identity = np.broadcast_to(np.eye(KEYS), (BATCH, KEYS, KEYS)).copy()
     layer = subject.training(subject.make("DotProductAttention", request.param, dtype="float64"))
-    output, weights = subject.run(layer, queries, keys, identity, need_weights=True)
+    output, weights = subject.backend.run(layer, queries, keys, identity, need_weights=True)
     return request.param, weights, output
 
 
@@ -60,12 +60,12 @@ def test_heads_have_masks_of_their_own(subject):
     layer = subject.make("MultiHeadAttention", 16, 16, 16, 16, 2, 0.5, dtype="float64")
     one = np.tile(np.eye(8), (2, 1))  # both heads see the first eight numbers
     weights = {f"{name}.weight": np.concatenate([one, 0 * one], axis=1) for name in ("W_q", "W_k", "W_v")}
-    with subject.precision("float64"):
+    with subject.backend.numbers("float64"):
         subject.package.load_weights(layer, weights | {"W_o.weight": np.eye(16)})
     x = np.concatenate([np.eye(8), np.zeros((8, 8))], axis=1)[None].repeat(16, axis=0)
-    still = subject.run(layer, x, x, x)
+    still = subject.backend.run(layer, x, x, x)
     np.testing.assert_array_equal(still[..., :8], still[..., 8:])
-    moved = subject.run(subject.training(layer), x, x, x)
+    moved = subject.backend.run(subject.training(layer), x, x, x)
     first, second = moved[..., :8] != 0, moved[..., 8:] != 0
     agree = (first == second).mean()
     assert abs(agree - 0.5) < 5 * sqrt(0.25 / first.size)
@@ -74,7 +74,7 @@ def test_heads_have_masks_of_their_own(subject):
 def test_off_in_evaluation(subject):
     queries = np.random.default_rng(1).normal(size=(2, 3, 5))
     runs = [
-        subject.run(subject.make("DotProductAttention", p, dtype="float64"), queries, queries, queries)
+        subject.backend.run(subject.make("DotProductAttention", p, dtype="float64"), queries, queries, queries)
         for p in (0.0, 0.5, 0.5)
     ]
     np.testing.assert_array_equal(runs[0], runs[1])
@@ -84,5 +84,5 @@ def test_off_in_evaluation(subject):
 def test_another_mask_every_call(subject):
     queries = np.random.default_rng(1).normal(size=(2, 9, 5))
     layer = subject.training(subject.make("DotProductAttention", 0.5, dtype="float64"))
-    first, second = (subject.run(layer, queries, queries, queries) for _ in range(2))
+    first, second = (subject.backend.run(layer, queries, queries, queries) for _ in range(2))
     assert (first != second).any()

@@ -5,15 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from shared_tests.cases.case import draw
+from shared_tests.cases.table import CASES
 from shared_tests.harness import compare, oracle
-from shared_tests.harness.case import CASES, draw
 from shared_tests.harness.known import Finding, known_differences
 from shared_tests.harness.rounding import GATE
 
-PLAIN = {name: case for name, case in CASES.items() if not case.additive and not case.dropout}
+PLAIN = {name: case for name, case in CASES.items() if not case.config.scoring.claim and not case.dropout}
 TRIALS = [(name, dtype) for name, case in PLAIN.items() for dtype in case.dtypes]
 IN_BLOCKS = ["lengths", "lengths per query", "zero lengths", "zero and negative lengths per query", "no lengths"]
-DROPOUT = [name for name, case in CASES.items() if case.dropout and not case.additive]
+DROPOUT = [name for name, case in CASES.items() if case.dropout and not case.config.scoring.claim]
 BLOCKS = [2**20, 64, 10]
 """Scores at a time: all, whole entries, one query (of the 5 * 7 scores of an entry)."""
 
@@ -35,7 +36,7 @@ def hold(subject, model, trial, run=None):
     layer, dtype = model
     truth = oracle.forward(trial)
     subject.reseed(layer)
-    output = subject.run(run or layer, *trial.inputs, dtype=dtype)
+    output = subject.backend.run(run or layer, *trial.inputs, dtype=dtype)
     assert compare.shape_and_dtype(output, truth["output"].value.shape, dtype).holds
     assert not off(subject, trial, "output", output, truth["output"])
     subject.reseed(layer)
@@ -48,14 +49,14 @@ def hold(subject, model, trial, run=None):
 @pytest.mark.parametrize(("name", "dtype"), TRIALS, ids=map(", ".join, TRIALS))
 def test_case_holds(subject, name, dtype):
     trial = draw(name, CASES[name], dtype)
-    hold(subject, subject.fused(trial.config, trial.weights, dtype), trial)
+    hold(subject, subject.fused(trial.config, trial.parameters, dtype), trial)
 
 
 @pytest.mark.parametrize("block", BLOCKS[1:])
 @pytest.mark.parametrize("name", IN_BLOCKS)
 def test_blocks_hold(subject, name, block):
     trial = draw(name, CASES[name], "float64")
-    layer, dtype = subject.fused(trial.config, trial.weights, "float64")
+    layer, dtype = subject.fused(trial.config, trial.parameters, "float64")
     layer.attention.block = block
     hold(subject, (layer, dtype), trial)
 
@@ -63,12 +64,12 @@ def test_blocks_hold(subject, name, block):
 @pytest.mark.parametrize("block", BLOCKS)
 def test_padding_changes_no_bit_and_gets_no_gradient(subject, block):
     trial = draw("lengths", CASES["lengths"], "float64")
-    layer, dtype = subject.fused(trial.config, trial.weights, "float64")
+    layer, dtype = subject.fused(trial.config, trial.parameters, "float64")
     layer.attention.block = block
     padding = np.arange(trial.keys.shape[1]) >= trial.valid_lens[:, None]
     garbled = replace(trial, keys=trial.keys.copy(), values=trial.values.copy())
     garbled.keys[padding], garbled.values[padding] = 50.0, -50.0
-    outputs = [subject.run(layer, *each.inputs, dtype=dtype) for each in (trial, garbled)]
+    outputs = [subject.backend.run(layer, *each.inputs, dtype=dtype) for each in (trial, garbled)]
     np.testing.assert_array_equal(*outputs)
     gradients = subject.gradients((layer, dtype), *trial.inputs, trial.cotangent)
     for x in ("keys", "values"):
@@ -81,7 +82,7 @@ def test_padding_changes_no_bit_and_gets_no_gradient(subject, block):
 def test_dropout_holds(subject, name, block):
     """With values = identity the output shows the mask; from the same seed, it must be that of output and gradients."""
     trial, p = draw(name, CASES[name], "float64"), CASES[name].dropout
-    layer, dtype = subject.fused(trial.config, trial.weights, "float64", p)
+    layer, dtype = subject.fused(trial.config, trial.parameters, "float64", p)
     layer.attention.block = block
     heads, split = trial.config.num_heads, subject.package.transpose_qkv
     attend, run = subject.training(layer.attention), subject.training(layer)
@@ -93,7 +94,7 @@ def test_dropout_holds(subject, name, block):
 
     lens = np.repeat(trial.valid_lens, heads, axis=0)
     subject.reseed(layer)
-    shown = subject.run(reveal, trial.queries, trial.keys, identity, lens, dtype=dtype)
+    shown = subject.backend.run(reveal, trial.queries, trial.keys, identity, lens, dtype=dtype)
     keep = (shown != 0).reshape(trial.keep.shape) / (1 - p)
     valid = np.broadcast_to(np.arange(keys) < trial.lengths[:, None, :, None], keep.shape)
     assert abs((keep[valid] != 0).mean() - (1 - p)) < 5 * np.sqrt(p * (1 - p) / valid.sum())
@@ -104,11 +105,11 @@ def test_dropout_holds(subject, name, block):
 @pytest.mark.parametrize("block", BLOCKS)
 def test_compiled_holds(subject, name, block):
     trial = draw(name, CASES[name], "float32")
-    layer, _ = subject.fused(trial.config, trial.weights, "float32")
+    layer, _ = subject.fused(trial.config, trial.parameters, "float32")
     layer.attention.block = block
-    compiled = subject.compiled(lambda *x: layer(*x), *trial.inputs, dtype="float32")
+    compiled = subject.backend.compiled(lambda *x: layer(*x), *trial.inputs, dtype="float32")
     for inputs in (trial.inputs, [x[:1, 1:] if x.ndim > 1 else x[:1] for x in trial.inputs]):
-        output = subject.run(compiled, *inputs, dtype="float32")
+        output = subject.backend.run(compiled, *inputs, dtype="float32")
         lens = np.broadcast_to(inputs[3].reshape(len(inputs[3]), -1), inputs[0].shape[:2])
         queries, keys, values, _ = inputs
         part = replace(trial, queries=queries, keys=keys, values=values, valid_lens=lens)
@@ -117,8 +118,8 @@ def test_compiled_holds(subject, name, block):
 
 def test_restored_holds(subject, tmp_path):
     trial = draw("lengths", CASES["lengths"], "float32")
-    layer, _ = subject.fused(trial.config, trial.weights, "float32")
-    restored = subject.restored(layer, *trial.inputs, dtype="float32", folder=tmp_path)
+    layer, _ = subject.fused(trial.config, trial.parameters, "float32")
+    restored = subject.backend.restored(layer, *trial.inputs, dtype="float32", folder=tmp_path)
     for inputs in (trial.inputs, [x[:1] for x in trial.inputs]):
-        expected = subject.run(layer, *inputs, dtype="float32")
-        np.testing.assert_array_equal(subject.run(restored, *inputs, dtype="float32"), expected)
+        expected = subject.backend.run(layer, *inputs, dtype="float32")
+        np.testing.assert_array_equal(subject.backend.run(restored, *inputs, dtype="float32"), expected)

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from shared_tests.cli import OURS
-from shared_tests.harness.case import CASES, draw
-from shared_tests.harness.judge import CLAUSES
+from shared_tests.cases.case import draw
+from shared_tests.cases.table import CASES
+from shared_tests.frameworks import OURS
+from shared_tests.harness.clauses import CLAUSES
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -27,7 +28,7 @@ def test_report_holds(report):
 def test_case_holds_numbers_of_its_dtype(name):
     for dtype in CASES[name].dtypes:
         trial = draw(name, CASES[name], dtype)
-        for array in (trial.queries, trial.keys, trial.values, trial.cotangent, *trial.weights.values()):
+        for array in (trial.queries, trial.keys, trial.values, trial.cotangent, *trial.parameters.values()):
             assert array.dtype == ("float32" if dtype == "bfloat16" else dtype)
             assert np.isfinite(array).all()
             if dtype == "bfloat16":

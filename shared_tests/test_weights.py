@@ -5,8 +5,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from shared_tests.harness.case import BIASED, CASES, CROSS, GOLDENS, canonical_shapes, draw
-from shared_tests.harness.storage import read_arrays, write_arrays
+from shared_tests.cases.case import GOLDENS, canonical_shapes, draw
+from shared_tests.cases.table import BIASED, CASES, CROSS
+from shared_tests.storage import read_arrays, write_arrays
 
 DTYPES = ["float64", "float32", "bfloat16", "float16"]
 
@@ -16,15 +17,15 @@ DTYPES = ["float64", "float32", "bfloat16", "float16"]
 def test_round_trip_through_every_pair(subjects, name, dtype):
     trial = draw(name, CASES[name], dtype)
     for first, second in permutations(subjects, 2):
-        weights = trial.weights
+        weights = trial.parameters
         for station in (first, second):
             layer, _ = station.build(trial.config, weights, dtype)
             weights = station.package.export_weights(layer)
-        assert set(weights) == set(trial.weights)
+        assert set(weights) == set(trial.parameters)
         for name, array in weights.items():
             assert array.flags.c_contiguous
-            assert array.dtype == trial.weights[name].dtype
-            np.testing.assert_array_equal(array, trial.weights[name])
+            assert array.dtype == trial.parameters[name].dtype
+            np.testing.assert_array_equal(array, trial.parameters[name])
 
 
 def test_exported_shapes_are_the_books(subject):
@@ -46,25 +47,25 @@ def test_exported_arrays_are_copies(subject):
 def test_loaded_arrays_are_copied_whatever_their_memory_order(subject):
     trial = draw("bias", CASES["bias"], "float32")
     layer = subject.make("MultiHeadAttention", **trial.config, dropout=0.0)
-    given = {name: np.array(array, order="F") for name, array in trial.weights.items()}
+    given = {name: np.array(array, order="F") for name, array in trial.parameters.items()}
     subject.package.load_weights(layer, given)
     for array in given.values():
         array += 1
     exported = subject.package.export_weights(layer)
-    assert all((exported[name] == array).all() for name, array in trial.weights.items())
+    assert all((exported[name] == array).all() for name, array in trial.parameters.items())
 
 
 def test_float64_weights_are_loaded_and_exported_anywhere(subject):
     """Also outside the context in which JAX has float64, from arrays that are read-only or run backwards."""
     trial = draw("bias", CASES["bias"], "float64")
     layer = subject.make("MultiHeadAttention", **trial.config, dropout=0.0, dtype="float64")
-    given = {name: array[::-1].copy()[::-1] for name, array in trial.weights.items()}
+    given = {name: array[::-1].copy()[::-1] for name, array in trial.parameters.items()}
     for array in given.values():
         array.flags.writeable = False
     subject.package.load_weights(layer, given)
     for name, array in subject.package.export_weights(layer).items():
         assert array.dtype == np.float64
-        np.testing.assert_array_equal(array, trial.weights[name])
+        np.testing.assert_array_equal(array, trial.parameters[name])
 
 
 def test_every_problem_is_named_at_once_and_nothing_is_loaded(subject):

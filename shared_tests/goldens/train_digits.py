@@ -12,10 +12,11 @@ import numpy as np
 import typer
 from sklearn.datasets import load_digits
 
-from shared_tests.harness.case import DIGITS, as_rows
-from shared_tests.harness.storage import write_arrays
-from shared_tests.harness.subject import find
-from shared_tests.harness.training import batches, initial_weights
+from shared_tests.cases.case import as_rows
+from shared_tests.cases.table import DIGITS
+from shared_tests.harness.find import find
+from shared_tests.harness.training import batches, initial_parameters
+from shared_tests.storage import write_arrays
 
 HELD_OUT = 360
 EPOCHS, BATCH_SIZE, RATE = 60, 64, 0.01
@@ -30,7 +31,7 @@ def main(
     order = np.random.default_rng(0).permutation(len(digits.images))
     held_out, seen = order[:HELD_OUT], order[HELD_OUT:]
     rows, labels = as_rows(digits.images), digits.target
-    trainer, weights = find(subject), initial_weights()
+    trainer, weights = find(subject), initial_parameters()
     steps = trainer.train(
         DIGITS, weights, batches(rows[seen], labels[seen], BATCH_SIZE, EPOCHS), "adam", RATE, "float32"
     )

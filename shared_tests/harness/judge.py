@@ -16,37 +16,17 @@ from typing import Any
 
 import numpy as np
 
+from shared_tests.cases.case import Case, Trial, draw
+from shared_tests.cases.refusals import REFUSALS
+from shared_tests.cases.table import CASES, DIGITS
 from shared_tests.harness import compare, oracle
-from shared_tests.harness.case import CASES, DIGITS, Case, Trial, draw
 from shared_tests.harness.compare import Verdict
 from shared_tests.harness.known import Finding, excuse
-from shared_tests.harness.refusals import REFUSALS, prepare, refuses
+from shared_tests.harness.refusing import refuses
+from shared_tests.harness.report import Report
 from shared_tests.harness.rounding import Array, Rounded, to_format
-from shared_tests.harness.subject import Implementation, Subject, claims, in_words
-from shared_tests.harness.training import RATES, compared_batches, initial_weights, reference
-
-CLAUSES = {
-    "1.1": "shapes and dtypes",
-    "2.1": "output",
-    "2.2": "attention weights",
-    "2.3": "every pair, as float32: same bits",
-    "2.4": "rows of weights sum to 1",
-    "2.5": "every stage",
-    "3.1": "masked keys: weight exactly 0",
-    "3.2": "no valid key: uniform weights",
-    "3.4": "garbage in padding changes no bit",
-    "3.5": "masked keys: gradient exactly 0",
-    "4.1": "gradients of inputs",
-    "4.2": "gradients of weights",
-    "5.1": "weights: round trip, bit for bit",
-    "6": "bad inputs refused, same words",
-    "7.1": "nothing given is written to",
-    "7.2": "same bits when run again",
-    "8.1": "training, 20 steps, float64",
-    "8.2": "training, 20 steps, float32",
-    "8.3": "dropout with one mask",
-}
-"""The clauses of docs/contract.md that `judge` checks on any subject, in the order of its table."""
+from shared_tests.harness.subject import Subject, as_subject, claims, in_words, offers
+from shared_tests.harness.training import RATES, compared_batches, initial_parameters, reference
 
 TRAININGS = tuple(product(RATES, ("float64", "float32")))
 OF_DROPOUT = ("2.1", "2.2", "4.1", "4.2")
@@ -62,19 +42,25 @@ class Answer:
     """What a subject returned for a trial."""
 
     output: Array
-    weights: Array
+    attention_weights: Array
 
 
-def judge_all(subjects: Sequence[Subject], advance: Callable[[str], None] = lambda _: None) -> list[Finding]:
-    """Judges every subject on everything; `advance` hears of each trial and each training."""
-    findings = [finding for subject in subjects for finding in _refusals(subject)]
-    parts = _trainings(subjects, advance) + _trials(subjects, CASES, advance)  # the longest first
-    return excuse(findings + _side_by_side(subjects, parts))
+def judge(
+    *subjects: Any, cases: Mapping[str, Case] | None = None, advance: Callable[[str], None] = lambda _: None
+) -> Report:
+    """Judges subjects on these cases, in every dtype that each claims; on everything there is if cases is None.
 
-
-def judge(subjects: Sequence[Subject], cases: Mapping[str, Case]) -> list[Finding]:
-    """Judges every subject on these cases, in every dtype that it claims."""
-    return _side_by_side(subjects, _trials(subjects, cases, lambda _: None))
+    `advance` hears of each trial and each training as it begins. A subject need not derive from `Subject`.
+    """
+    judged = [as_subject(subject) for subject in subjects]
+    parts = _trials(judged, CASES if cases is None else cases, advance)
+    if cases is None:
+        parts = _trainings(judged, advance) + parts  # the longest first
+        findings = excuse([f for subject in judged for f in _refusals(subject)] + _side_by_side(judged, parts))
+    else:
+        findings = _side_by_side(judged, parts)
+    devices = {s.name: str(s.device) for s in judged if s.device}
+    return Report([s.name for s in judged], findings, devices)
 
 
 def _trainings(subjects: Sequence[Subject], advance: Callable[[str], None]) -> list[Part]:
@@ -95,34 +81,30 @@ def _trials(subjects: Sequence[Subject], cases: Mapping[str, Case], advance: Cal
 
 
 def _side_by_side(subjects: Sequence[Subject], parts: Sequence[Part]) -> list[Finding]:
-    """The findings in the order of the parts, three at a time: a framework compiles while the oracle computes.
-
-    A port may not stand that; it is judged one at a time.
-    """
-    ours = all(isinstance(subject, Implementation) for subject in subjects)
-    with ThreadPoolExecutor(3 if ours else 1) as threads:
+    """The findings in the order of the parts, three at a time: a framework compiles while the oracle computes."""
+    with ThreadPoolExecutor(3 if all(subject.concurrent for subject in subjects) else 1) as threads:
         return [finding for findings in threads.map(lambda part: part(), parts) for finding in findings]
 
 
 def _refusals(subject: Subject) -> Iterator[Finding]:
-    if isinstance(subject, Implementation):
+    if offers(subject, "callable"):
         for row in REFUSALS:
-            yield Finding("6", subject.name, "bad inputs", "", refuses(subject, row, prepare(subject, row.call)))
+            yield Finding("6", subject.name, "bad inputs", "", refuses(subject, row))
 
 
-def _training(subjects: Iterable[Subject], optimizer: str, dtype: str) -> Iterator[Finding]:
-    """Each subject's losses, and its weights after every step, against the oracle of training."""
-    able = [s for s in subjects if isinstance(s, Implementation) and dtype in s.dtypes]
+def _training(subjects: Iterable[Any], optimizer: str, dtype: str) -> Iterator[Finding]:
+    """Each subject's losses, and its parameters after every step, against the oracle of training."""
+    able = [s for s in subjects if offers(s, "train") and dtype in s.dtypes]
     steps = list(reference(optimizer, dtype)) if able else []
-    start = {name: to_format(array, dtype) for name, array in initial_weights().items()}
+    start = {name: to_format(array, dtype) for name, array in initial_parameters().items()}
     for subject in able:
         training = subject.train(DIGITS, start, compared_batches(), optimizer, RATES[optimizer], dtype)
-        for step, ((loss, weights), (true_loss, true_weights)) in enumerate(zip(training, steps, strict=True), 1):
+        for step, ((loss, parameters), (true_loss, true_parameters)) in enumerate(zip(training, steps, strict=True), 1):
             clause, case = "8.1" if dtype == "float64" else "8.2", f"{optimizer}, step {step}"
             verdict = compare.within_gate(np.array(loss), true_loss)
             yield Finding(clause, subject.name, case, dtype, replace(verdict, what="loss"))
-            for name, truth in true_weights.items():
-                yield Finding(clause, subject.name, case, dtype, _named(name, weights, truth))
+            for name, truth in true_parameters.items():
+                yield Finding(clause, subject.name, case, dtype, _named(name, parameters, truth))
 
 
 def _judge_trial(subjects: Iterable[Subject], trial: Trial) -> list[Finding]:
@@ -150,7 +132,7 @@ def _clauses(
 ) -> Iterator[tuple[str, Verdict]]:
     """All clauses on one subject; its answer in float64 is kept for the pairs."""
     mine = deepcopy(trial)
-    model = subject.build(trial.config, mine.weights, trial.dtype)
+    model = subject.build(trial.config, mine.parameters, trial.dtype)
     if trial.keep is not None:
         model = subject.with_mask(model, trial.keep)
     answer = ask(subject, model, mine)
@@ -159,12 +141,12 @@ def _clauses(
         answers[subject.name] = answer
     yield from _turned_clauses(subject, model, trial, truth)
     yield from _repeat_clauses(subject, model, trial, mine, answer)
-    if hasattr(subject, "stages") and trial.dtype == "float64" and trial.keep is None:
+    if offers(subject, "stages") and trial.dtype == "float64" and trial.keep is None:
         yield from _guarded("2.5", _stage_clauses(subject, model, deepcopy(trial), truth))
-    if hasattr(subject, "gradients"):
+    if offers(subject, "gradients"):
         yield from _guarded("4.1", _gradient_clauses(subject, model, deepcopy(trial), truth))
-    if isinstance(subject, Implementation):
-        yield from _weight_clauses(subject, model, trial)
+    if offers(subject, "export_weights"):
+        yield from _parameter_clauses(subject, model, trial)
 
 
 def ask(subject: Subject, model: Any, trial: Trial) -> Answer:
@@ -194,19 +176,19 @@ def _floating(what: str, array: Any) -> Array:
 
 
 def _answer_clauses(answer: Answer, trial: Trial, truth: oracle.Stages) -> Iterator[tuple[str, Verdict]]:
-    output, weights = truth["output"], truth["weights"]
+    output, weights = truth["output"], truth["attention_weights"]
     yield "1.1", compare.shape_and_dtype(answer.output, output.value.shape, trial.dtype)
-    yield "1.1", compare.shape_and_dtype(answer.weights, weights.value.shape, trial.dtype)
+    yield "1.1", compare.shape_and_dtype(answer.attention_weights, weights.value.shape, trial.dtype)
     yield "2.1", compare.within_gate(answer.output, output)
-    yield "2.2", compare.within_gate(answer.weights, weights)
-    if answer.weights.shape != weights.value.shape:
+    yield "2.2", compare.within_gate(answer.attention_weights, weights)
+    if answer.attention_weights.shape != weights.value.shape:
         return
-    yield "2.4", compare.rows_sum_to_one(answer.weights, trial.dtype)
+    yield "2.4", compare.rows_sum_to_one(answer.attention_weights, trial.dtype)
     lengths = trial.lengths[:, None, :, None]  # against (batch, heads, queries, keys)
     masked = np.broadcast_to((np.arange(trial.keys.shape[1]) >= lengths) & (lengths > 0), weights.value.shape)
-    yield "3.1", compare.same_bits(answer.weights[masked], np.zeros(masked.sum()), "masked weights")
+    yield "3.1", compare.same_bits(answer.attention_weights[masked], np.zeros(masked.sum()), "masked weights")
     uniform = np.broadcast_to(lengths == 0, weights.value.shape)
-    yield "3.2", compare.within_gate(answer.weights[uniform], weights[uniform])
+    yield "3.2", compare.within_gate(answer.attention_weights[uniform], weights[uniform])
 
 
 def _turned_clauses(subject: Subject, model: Any, trial: Trial, truth: oracle.Stages) -> Iterator[tuple[str, Verdict]]:
@@ -219,8 +201,8 @@ def _turned_clauses(subject: Subject, model: Any, trial: Trial, truth: oracle.St
         valid_lens=None if trial.valid_lens is None else trial.valid_lens[::-1].copy(),
     )
     answer = ask(subject, model, turned)
-    yield "2.1", replace(compare.within_gate(answer.output[::-1], truth["output"]), what="entries reversed")
-    yield "2.2", replace(compare.within_gate(answer.weights[::-1], truth["weights"]), what="entries reversed")
+    for clause, stage in (("2.1", "output"), ("2.2", "attention_weights")):
+        yield clause, replace(compare.within_gate(getattr(answer, stage)[::-1], truth[stage]), what="entries reversed")
 
 
 def _repeat_clauses(
@@ -229,7 +211,7 @@ def _repeat_clauses(
     """Runs again: the same inputs give the same bits, garbage in padding too, and nothing was written to."""
     again = ask(subject, model, mine)
     yield "7.2", compare.same_bits(again.output, answer.output, "output run again")
-    yield "7.2", compare.same_bits(again.weights, answer.weights, "weights run again")
+    yield "7.2", compare.same_bits(again.attention_weights, answer.attention_weights, "attention weights run again")
     for x, given in _arrays(trial).items():
         yield "7.1", compare.same_bits(_arrays(mine)[x], given, x)
     padding = _padding(trial)
@@ -244,7 +226,7 @@ def _repeat_clauses(
 def _arrays(trial: Trial) -> dict[str, Array]:
     """All that a subject is given."""
     inputs = {"queries": trial.queries, "keys": trial.keys, "values": trial.values}
-    return trial.weights | inputs | ({} if trial.valid_lens is None else {"valid_lens": trial.valid_lens})
+    return trial.parameters | inputs | ({} if trial.valid_lens is None else {"valid_lens": trial.valid_lens})
 
 
 def _padding(trial: Trial) -> Array:
@@ -262,7 +244,7 @@ def _stage_clauses(subject: Any, model: Any, trial: Trial, truth: oracle.Stages)
 def _gradient_clauses(subject: Any, model: Any, trial: Trial, truth: oracle.Stages) -> Iterator[tuple[str, Verdict]]:
     gradients = ask_gradients(subject, model, trial)
     for name, gradient in oracle.backward(trial, truth).items():
-        yield "4.2" if name in trial.weights else "4.1", _named(name, gradients, gradient)
+        yield "4.2" if name in trial.parameters else "4.1", _named(name, gradients, gradient)
     untouched = _padding(trial) & (trial.lengths > 0).all(axis=1, keepdims=True)
     for x in ("keys", "values"):
         if untouched.any() and gradients.get(x, np.empty(0)).shape == getattr(trial, x).shape:
@@ -270,10 +252,9 @@ def _gradient_clauses(subject: Any, model: Any, trial: Trial, truth: oracle.Stag
             yield "3.5", compare.same_bits(gradients[x][untouched], zeros, f"gradient of masked {x}")
 
 
-def _weight_clauses(subject: Implementation, model: Any, trial: Trial) -> Iterator[tuple[str, Verdict]]:
-    layer, _ = model
-    exported = subject.package.export_weights(layer)
-    for name, array in trial.weights.items():
+def _parameter_clauses(subject: Any, model: Any, trial: Trial) -> Iterator[tuple[str, Verdict]]:
+    exported = subject.export_weights(model)
+    for name, array in trial.parameters.items():
         yield "5.1", compare.same_bits(exported.get(name, np.empty(0)), array, name)
 
 
@@ -285,9 +266,9 @@ def _named(name: str, arrays: Mapping[str, Array], truth: Rounded) -> Verdict:
 
 def _pairs(answers: Mapping[str, Answer], truth: oracle.Stages, trial: Trial) -> Iterator[Finding]:
     """Every two subjects, and each with the oracle, on outputs and weights rounded to float32."""
-    parties = {**answers, "oracle": Answer(truth["output"].value, truth["weights"].value)}
+    parties = {**answers, "oracle": Answer(truth["output"].value, truth["attention_weights"].value)}
     for left, right in combinations(parties, 2):
-        for stage in ("output", "weights"):
+        for stage in ("output", "attention_weights"):
             arrays = getattr(parties[left], stage), getattr(parties[right], stage)
             verdict = compare.bit_identical(*arrays, truth[stage])
             verdict = replace(verdict, what=f"{stage} of {left} and {right}")

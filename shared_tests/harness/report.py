@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import reduce
 from math import inf
 from operator import add
 from typing import Any
 
-from shared_tests.harness.case import CASES
+from shared_tests.cases.table import CASES
+from shared_tests.harness.clauses import CLAUSES
 from shared_tests.harness.compare import Verdict
-from shared_tests.harness.judge import CLAUSES
 from shared_tests.harness.known import Finding
 from shared_tests.harness.rounding import GATE
 
@@ -22,6 +22,8 @@ class Report:
 
     subjects: Sequence[str]
     findings: Sequence[Finding]
+    devices: Mapping[str, str] = field(default_factory=dict)
+    """Where each subject ran, of those that can tell."""
 
     def cell(self, clause: str, subject: str) -> Verdict | None:
         """What a clause says of a subject over all cases; None if it was not offered."""
@@ -66,6 +68,7 @@ class Report:
             "holds": self.holds,
             "gate_sigma": GATE,
             "subjects": list(self.subjects),
+            "devices": dict(self.devices),
             "clauses": [
                 {
                     "clause": clause,

@@ -194,3 +194,9 @@ def _through(source: tuple[Array, Array], other: Rounded) -> Array:
     """The variance in (a @ B) @ other that comes of a's error, of which `source` is (variance, B)."""
     variance, matrix = source
     return variance @ (matrix @ other.value) ** 2
+
+
+def flat(x: Rounded) -> Rounded:
+    """All axes but the last as one."""
+    *axes, width = x.value.shape
+    return x.reshape(int(np.prod(axes)), width)

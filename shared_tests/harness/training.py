@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from shared_tests.cases.case import GOLDENS, Trial, as_rows, canonical_shapes
+from shared_tests.cases.table import DIGITS
 from shared_tests.harness import oracle
-from shared_tests.harness.case import DIGITS, GOLDENS, Trial, as_rows, canonical_shapes
 from shared_tests.harness.rounding import Array, Rounded, to_format
-from shared_tests.harness.storage import read_arrays
+from shared_tests.storage import read_arrays
 
 CLASSES = 10
 BETAS = 1 - 2.0**-3, 1 - 2.0**-10
@@ -30,7 +31,7 @@ GROWTH = 1.05
 """By how much a step may amplify the error that the weights already have, since it changes the gradients."""
 
 
-def initial_weights(seed: int = 0) -> dict[str, Array]:
+def initial_parameters(seed: int = 0) -> dict[str, Array]:
     """Canonical weights of the layer, and the head's, uniform as Glorot & Bengio (2010) have it."""
     random = np.random.default_rng(seed)
     shapes = canonical_shapes(DIGITS) | {"head.weight": (CLASSES, DIGITS.num_hiddens)}
@@ -109,7 +110,7 @@ def reference(optimizer: str, dtype: str) -> Iterator[tuple[Rounded, dict[str, R
     gradients is left to the growth that `GROWTH` states.
     """
     rule = Optimizer(optimizer, RATES[optimizer])
-    weights = {name: Rounded.exact(to_format(array, dtype), dtype) for name, array in initial_weights().items()}
+    weights = {name: Rounded.exact(to_format(array, dtype), dtype) for name, array in initial_parameters().items()}
     for rows, labels in compared_batches():
         rule.step += 1
         loss, gradients = classify(weights, to_format(rows, dtype), labels, dtype)

@@ -7,8 +7,9 @@ import optax
 from flax import nnx
 
 import jax_impl
-from shared_tests.harness.subject import WEIGHTLESS, Implementation
+from shared_tests.harness.implementation import PARAMETERLESS, Implementation
 from shared_tests.harness.training import BETAS, EPSILON
+from shared_tests.subjects._jax import Jax
 
 
 class JaxImpl(Implementation):
@@ -16,28 +17,28 @@ class JaxImpl(Implementation):
     package = jax_impl
     keeps_weights = False
 
-    def precision(self, dtype):
-        return jax.enable_x64(dtype == "float64")
+    def __init__(self):
+        self.backend = Jax()
 
     def make(self, name, *arguments, dtype="float32", **options):
-        if name not in WEIGHTLESS:
+        if name not in PARAMETERLESS:
             options["param_dtype"] = jnp.dtype(dtype)
-        with self.precision(dtype):
+        with self.backend.numbers(dtype):
             layer = getattr(jax_impl, name)(*arguments, rngs=nnx.Rngs(0), **options)
         layer.eval()
         return layer
 
-    def blank(self, *sizes):
+    def blank(self, config, dtype, *scoring):
         # Only shapes: to draw initial numbers would be to compile.
-        with self.precision(sizes[-1]):
-            layer = nnx.eval_shape(lambda: super(JaxImpl, self).blank(*sizes))
+        with self.backend.numbers(dtype):
+            layer = nnx.eval_shape(lambda: super(JaxImpl, self).blank(config, dtype, *scoring))
             nnx.update(layer, jax.tree.map(_zeros, nnx.state(layer)))
         return layer
 
     def with_mask(self, model, keep):
         layer, dtype = model
-        with self.precision(dtype):
-            layer.attention.dropout = Mask(self.tensor(keep.reshape(-1, *keep.shape[2:]), dtype))
+        with self.backend.numbers(dtype):
+            layer.attention.dropout = Mask(self.backend.tensor(keep.reshape(-1, *keep.shape[2:]), dtype))
         layer.train()
         return layer, dtype
 
@@ -48,77 +49,34 @@ class JaxImpl(Implementation):
         layer.train()
         return layer
 
-    def tensor(self, array, dtype):
-        return jnp.asarray(array, dtype if array.dtype.kind == "f" else None)
-
-    def array(self, tensor):
-        return np.array(tensor, np.float32 if tensor.dtype == jnp.bfloat16 else None)
-
-    def compiled(self, function, *arrays, dtype):
-        return jax.jit(function)
-
-    def compiled_loosely(self, function):
-        return jax.jit(function)
-
-    def restored(self, layer, *arrays, dtype, folder):
-        return nnx.merge(*nnx.split(layer))
-
     def forward(self, model, queries, keys, values, valid_lens):
         layer, dtype = model
-        return self.run(_forward, layer, queries, keys, values, valid_lens, dtype=dtype)
+        return self.backend.run(_forward, layer, queries, keys, values, valid_lens, dtype=dtype)
 
     walk = jax.jit(Implementation.walk, static_argnums=0)
 
     def gradients(self, model, queries, keys, values, valid_lens, cotangent):
         layer, dtype = model
         arrays = queries, keys, values, valid_lens, cotangent
-        with self.precision(dtype):
-            gradients, inputs = _gradients(layer, *(None if x is None else self.tensor(x, dtype) for x in arrays))
-            inputs = dict(zip(("queries", "keys", "values"), map(self.array, inputs), strict=True))
+        with self.backend.numbers(dtype):
+            tensors = [None if x is None else self.backend.tensor(x, dtype) for x in arrays]
+            gradients, inputs = _gradients(layer, *tensors)
+            inputs = dict(zip(("queries", "keys", "values"), map(self.backend.array, inputs), strict=True))
             return inputs | jax_impl.export_weights(gradients)
 
     def train(self, config, weights, batches, optimizer, rate, dtype):
-        with self.precision(dtype):
-            classifier = Classifier(*(self.tensor(weights[f"head.{name}"], dtype) for name in ("weight", "bias")))
+        with self.backend.numbers(dtype):
+            head = [self.backend.tensor(weights[f"head.{name}"], dtype) for name in ("weight", "bias")]
+            classifier = Classifier(*head)
             classifier.layer, _ = self.build(config, {n: w for n, w in weights.items() if "head" not in n}, dtype)
             rule = optax.sgd(rate) if optimizer == "sgd" else optax.adam(rate, *BETAS, eps=EPSILON)
             update = nnx.Optimizer(classifier, rule, wrt=nnx.Param)
         for rows, labels in batches:
-            with self.precision(dtype):
-                loss = _step(classifier, update, self.tensor(rows, dtype), jnp.asarray(labels))
+            with self.backend.numbers(dtype):
+                loss = _step(classifier, update, self.backend.tensor(rows, dtype), jnp.asarray(labels))
                 head = {"head.weight": classifier.weight[...], "head.bias": classifier.bias[...]}
                 trained = jax_impl.export_weights(classifier.layer)
-                yield float(loss), trained | {name: self.array(x) for name, x in head.items()}
-
-    def timed(self, layer, x, valid_lens, need_weights, training):
-        x, valid_lens = jnp.asarray(x), jnp.asarray(valid_lens)
-
-        @jax.jit
-        def forward(layer, x, valid_lens):
-            return layer(x, x, x, valid_lens, need_weights=need_weights)
-
-        @jax.jit
-        def step(layer, x, valid_lens):
-            graph, parameters, rest = nnx.split(layer, nnx.Param, ...)
-
-            def total(parameters, x):
-                return nnx.merge(graph, parameters, rest, copy=True)(x, x, x, valid_lens).sum()
-
-            return jax.grad(total, argnums=(0, 1))(parameters, x)
-
-        call = step if training else forward  # lengths are an argument, or they would be folded into the program
-        return lambda: jax.block_until_ready(call(layer, x, valid_lens))
-
-    def product(self, size):
-        matrix, multiply = jnp.ones((size, size)), jax.jit(jnp.matmul)
-        return lambda: jax.block_until_ready(multiply(matrix, matrix))
-
-    def settings(self):
-        return {
-            "devices": ", ".join(map(str, jax.devices())),
-            "float32 products": jax.config.jax_default_matmul_precision or "default",
-            "float64": jax.config.jax_enable_x64,
-        }
+                yield float(loss), trained | {name: self.backend.array(x) for name, x in head.items()}
 
 
 def _zeros(leaf):

@@ -3,22 +3,27 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from shared_tests.subjects.jax_impl import JaxImpl
+from shared_tests.subjects._jax import Jax
 
 
-class NnxBuiltin(JaxImpl):
+class NnxBuiltin:
     name = "nnx_builtin"
-    judged = False
 
-    def make(self, name, *, query_size, num_hiddens, num_heads, bias, dropout, **sizes):
-        return Own(query_size, num_heads, bias)
+    def __init__(self):
+        self.backend = Jax()
+
+    def make(self, width, num_heads):
+        with self.backend.numbers("float32"):
+            layer = Own(width, num_heads)
+        layer.eval()
+        return layer
 
 
 class Own(nnx.Module):
     """Called as ours is."""
 
-    def __init__(self, width, num_heads, bias):
-        self.layer = nnx.MultiHeadAttention(num_heads, width, use_bias=bias, decode=False, rngs=nnx.Rngs(0))
+    def __init__(self, width, num_heads):
+        self.layer = nnx.MultiHeadAttention(num_heads, width, use_bias=False, decode=False, rngs=nnx.Rngs(0))
 
     def __call__(self, queries, keys, values, valid_lens, need_weights=False):
         attend = (jnp.arange(keys.shape[1]) < valid_lens[:, None])[:, None, None]

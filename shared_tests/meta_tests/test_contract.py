@@ -3,14 +3,15 @@
 import re
 from pathlib import Path
 
-from shared_tests.harness.case import CASES, draw
-from shared_tests.harness.judge import CLAUSES
+from shared_tests.cases.case import draw
+from shared_tests.cases.refusals import REFUSALS
+from shared_tests.cases.table import CASES
+from shared_tests.harness.clauses import CLAUSES
 from shared_tests.harness.known import known_differences
 from shared_tests.harness.oracle import forward
-from shared_tests.harness.refusals import REFUSALS
 from shared_tests.harness.rounding import FORMATS, GATE
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 CONTRACT = (DOCS / "contract.md").read_text()
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from shared_tests.cli import OURS
+from shared_tests.frameworks import OURS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FILES = ["__init__.py", "attention.py", "checks.py", "fused.py", "multihead.py", "weights.py"]
 EXTRAS = {
     "torch_impl": {"device", "dtype"},

@@ -1,15 +1,18 @@
 """The gate: neither loose nor tight by luck, and it bites."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 
+from shared_tests.cases.case import Case, draw
+from shared_tests.cases.table import BIASED
+from shared_tests.faults.precision import ADDITIVE_PRODUCTS, DOT_PRODUCTS, Faulty, faults
 from shared_tests.harness import compare, oracle
-from shared_tests.harness.calibrate import QUANTITIES, REGIMES, calibrate
-from shared_tests.harness.case import BIASED, Case, draw
 from shared_tests.harness.rounding import FORMATS, Rounded, sum_of_products, to_format
-from shared_tests.harness.sensitivity import ADDITIVE_PRODUCTS, DOT_PRODUCTS, Faulty, faults
+from shared_tests.harness.scoring import Additive
+from shared_tests.studies.calibration import QUANTITIES, REGIMES, calibrate
 
 RANDOM = np.random.default_rng(0)
 
@@ -29,8 +32,8 @@ def test_there_are_regimes_enough():
     cases = REGIMES.values()
     assert len(cases) >= 40
     assert {1, 512} <= {case.config.num_hiddens for case in cases}
-    assert min(case.config.depth for case in cases) == 1
-    assert max(case.config.depth for case in cases) == 128
+    assert min(case.config.head_dim for case in cases) == 1
+    assert max(case.config.head_dim for case in cases) == 128
     assert max(case.queries for case in cases) == max(case.keys for case in cases) == 512
     assert min(case.spread for case in cases) == 1e-3
     assert max(case.spread for case in cases) == 30
@@ -38,19 +41,22 @@ def test_there_are_regimes_enough():
 
 SEEDS = 10
 DOT = Case(BIASED, valid_lens=(5, 7))
-ADDITIVE = Case(BIASED, valid_lens=(5, 7), additive=17)
+ADDITIVE = Case(replace(BIASED, scoring=Additive(17)), valid_lens=(5, 7))
 PLANTED = [(DOT, fault) for fault in faults(DOT_PRODUCTS)] + [(ADDITIVE, fault) for fault in faults(ADDITIVE_PRODUCTS)]
 
 
 def holds(case, fault, dtype, seed):
     trial = draw(f"seed {seed}", case, dtype)
     truth, subject = oracle.forward(trial), Faulty(fault)
-    output, weights = subject.forward(subject.build(trial.config, trial.weights, dtype), *trial.inputs)
-    return compare.within_gate(output, truth["output"]).holds and compare.within_gate(weights, truth["weights"]).holds
+    output, weights = subject.forward(subject.build(trial.config, trial.parameters, dtype), *trial.inputs)
+    return (
+        compare.within_gate(output, truth["output"]).holds
+        and compare.within_gate(weights, truth["attention_weights"]).holds
+    )
 
 
 @pytest.mark.parametrize(
-    ("case", "fault"), PLANTED, ids=lambda x: str(x) if not isinstance(x, Case) else str(x.additive)
+    ("case", "fault"), PLANTED, ids=lambda x: str(x) if not isinstance(x, Case) else x.config.scoring.module
 )
 def test_a_loss_of_precision_fails(case, fault):
     """float32 arithmetic is a fault of a float64 module, the others of a float32 one."""

@@ -7,10 +7,11 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from shared_tests.cli import OURS, app
+from shared_tests.commands.app import app
+from shared_tests.frameworks import OURS
 from shared_tests.harness import bench
-from shared_tests.harness.bench import Shape
-from shared_tests.harness.doctor import installation, versions
+from shared_tests.studies.bench import Shape
+from shared_tests.studies.installation import installation, versions
 
 SMALL = Shape(2, 6, 8, 2)
 
@@ -18,7 +19,7 @@ SMALL = Shape(2, 6, 8, 2)
 def test_products_are_counted_by_hand():
     """Four projections of 2 * 6 rows by 8 * 8, two products of 2 * 2 heads of 6 * 6 * 4; two operations each."""
     assert SMALL.products == 2 * (4 * 12 * 64 + 2 * 4 * 144)
-    assert SMALL.weights == 2 * 2 * 36
+    assert SMALL.attention_weights == 2 * 2 * 36
 
 
 def test_lengths_differ():
@@ -26,8 +27,8 @@ def test_lengths_differ():
 
 
 def test_only_what_fits_is_run():
-    assert bench.fits(SMALL, "kept")
-    assert not bench.fits(Shape(1, 2**20, 8, 8), "own")
+    assert bench.fits(SMALL, "materialized")
+    assert not bench.fits(Shape(1, 2**20, 8, 8), "builtin")
     assert bench.fits(Shape(1, 2**20, 8, 8), "fused")
 
 
@@ -35,12 +36,12 @@ def test_only_what_fits_is_run():
 def test_every_contestant_is_timed(name):
     forward, training = (list(bench.times(name, SMALL, step, 1)) for step in bench.STEPS)
     assert [t.contestant for t in forward] == list(bench.CONTESTANTS)
-    assert [t.contestant for t in training] == ["kept", "fused", "own"]
+    assert [t.contestant for t in training] == ["materialized", "fused", "builtin"]
     medians = {t.contestant: t.median for t in forward}
     assert min(medians.values()) > 0
     for t in forward:
-        own = {"kept": "own, weights", "fused": "own"}.get(t.contestant)
-        assert t.ratio == (own and medians[t.contestant] / medians[own])
+        peer = {"materialized": "builtin, weights", "fused": "builtin"}.get(t.contestant)
+        assert t.ratio == (peer and medians[t.contestant] / medians[peer])
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -56,17 +57,17 @@ IN_TRAINING = """
 import sys
 from pathlib import Path
 import numpy as np
-from shared_tests.harness.bench import _status
-from shared_tests.harness.subject import find
+from shared_tests.studies.bench import _status
+from shared_tests.harness.find import find
 
 subject = find(sys.argv[1])
 attention = subject.make("FusedDotProductAttention", 0.1)
-layer = subject.make("MultiHeadAttention", 512, 512, 512, 512, 8, 0.0, attention=attention)
+layer = subject.make("MultiHeadAttention", 512, 512, 512, 512, 8, 0.1, attention=attention)
 subject.training(layer)
 
 def step(length):
     x = np.random.default_rng(0).normal(size=(1, length, 512)).astype(np.float32)
-    return subject.timed(layer, x, np.arange(1, length + 1)[None], False, True)
+    return subject.backend.timed(layer, x, np.arange(1, length + 1)[None], False, True)
 
 step(16)()
 call, before = step(8192), _status("VmRSS")
@@ -90,7 +91,7 @@ def test_what_is_published_names_no_variable_of_the_machine(monkeypatch):
 
 def test_a_job_that_fails_costs_no_other_its_figures(monkeypatch, tmp_path):
     jobs = [bench.Job("torch_impl", shape, "forward", "fused") for shape in (Shape(2, 6, 8, 3), SMALL)]
-    monkeypatch.setattr(bench, "jobs", lambda names, sweep: jobs)
+    monkeypatch.setattr(bench, "jobs", lambda *arguments: jobs)
     result = CliRunner().invoke(app, ["bench", "--json", str(tmp_path / "figures.json")])
     assert result.exit_code == 1
     assert "expected torch_impl fused (2, 6, 8, 3) to run, got: " in result.stderr

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from shared_tests.harness.case import Config
+from shared_tests.cases.case import Config
 from shared_tests.harness.rounding import Array, to_format
 from shared_tests.harness.subject import Subject
 
@@ -65,7 +65,7 @@ class Faulty(Subject):
             return x.reshape(*x.shape[:2], config.num_heads, -1).swapaxes(1, 2)
 
         q, k, v = (split(project(x, f"W_{n}")) for x, n in ((queries, "q"), (keys, "k"), (values, "v")))
-        scores = self._scores(q, k, weights)
+        scores = self._scores(q, k, config, weights)
         if valid_lens is not None:
             per_query = valid_lens[:, None] if valid_lens.ndim == 1 else valid_lens
             masked = np.arange(k.shape[2]) >= per_query[:, None, :, None]
@@ -74,8 +74,8 @@ class Faulty(Subject):
         context = self._product("context", attention, v)
         return project(context.swapaxes(1, 2).reshape(queries.shape[0], queries.shape[1], -1), "W_o"), attention
 
-    def _scores(self, q: Array, k: Array, weights: Mapping[str, Array]) -> Array:
-        if "attention.w_v.weight" not in weights:
+    def _scores(self, q: Array, k: Array, config: Config, weights: Mapping[str, Array]) -> Array:
+        if not config.scoring.claim:
             return self._product("scores", q / np.sqrt(q.shape[-1], dtype=q.dtype), k.swapaxes(2, 3))
         of_query = self._product("additive W_q", q, weights["attention.W_q.weight"].T)
         of_key = self._product("additive W_k", k, weights["attention.W_k.weight"].T)

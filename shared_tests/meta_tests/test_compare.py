@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from shared_tests.harness import compare
+from shared_tests.harness.clauses import CLAUSES
 from shared_tests.harness.compare import Verdict
-from shared_tests.harness.judge import CLAUSES
 from shared_tests.harness.known import Finding, KnownDifference, excuse
 from shared_tests.harness.report import Report, describe
 from shared_tests.harness.rounding import FORMATS, GATE, Rounded

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from shared_tests.cases.case import Case, Config, draw
 from shared_tests.harness import oracle
-from shared_tests.harness.case import Case, Config, draw
 from shared_tests.harness.judge import ask, ask_gradients
 from shared_tests.harness.rounding import Array, Rounded
-from shared_tests.harness.subject import Subject, claims, in_words
+from shared_tests.harness.scoring import Additive
+from shared_tests.harness.subject import Subject, claims, in_words, offers
 
-QUANTITIES = ("output", "weights", "input gradients", "parameter gradients")
+QUANTITIES = ("output", "attention weights", "input gradients", "parameter gradients")
 
 
 def _layer(hidden: int, heads: int, bias: bool = True) -> Config:
@@ -21,8 +22,12 @@ def _layer(hidden: int, heads: int, bias: bool = True) -> Config:
     return Config(hidden + 1, hidden + 3, hidden + 2, hidden, heads, bias)
 
 
+def _additive(width: int) -> Config:
+    return replace(_layer(24, 3), scoring=Additive(width))
+
+
 REGIMES = {
-    # Sizes, from one number to hundreds: hidden / heads is the depth, 1 to 128.
+    # Sizes, from one number to hundreds: hidden / heads is head_dim, 1 to 128.
     **{
         f"hidden {hidden}, heads {heads}": Case(_layer(hidden, heads))
         for hidden, heads in (
@@ -52,8 +57,8 @@ REGIMES = {
     **{f"gain {gain:g}": Case(_layer(24, 3), queries=9, keys=13, gain=gain) for gain in (0.1, 2.0, 4.0)},
     # Additive scoring.
     **{
-        f"additive {additive}, spread {spread:g}": Case(_layer(24, 3), 2, 9, 13, (5, 11), additive, spread)
-        for additive, spread in ((1, 1.0), (8, 0.1), (31, 1.0), (64, 3.0), (128, 1.0))
+        f"additive {width}, spread {spread:g}": Case(_additive(width), 2, 9, 13, (5, 11), spread)
+        for width, spread in ((1, 1.0), (8, 0.1), (31, 1.0), (64, 3.0), (128, 1.0))
     },
 }
 
@@ -100,16 +105,16 @@ def calibrate(
 def _measure(subject: Subject, name: str, case: Case, dtype: str) -> Iterator[tuple[str, Array]]:
     trial = draw(name, case, dtype)
     truth = oracle.forward(trial)
-    model = subject.build(trial.config, trial.weights, dtype)
+    model = subject.build(trial.config, trial.parameters, dtype)
     answer = ask(subject, model, trial)
     yield "output", _ratios(answer.output, truth["output"])
-    yield "weights", _ratios(answer.weights, truth["weights"])
-    if hasattr(subject, "gradients"):
+    yield "attention weights", _ratios(answer.attention_weights, truth["attention_weights"])
+    if offers(subject, "gradients"):
         gradients = ask_gradients(subject, model, trial)
         for what, expected in oracle.backward(trial, truth).items():
             if what.endswith("bias") and dtype in ("bfloat16", "float16"):
                 continue
-            kind = "parameter gradients" if what in trial.weights else "input gradients"
+            kind = "parameter gradients" if what in trial.parameters else "input gradients"
             yield kind, _ratios(gradients[what], expected)
 
 

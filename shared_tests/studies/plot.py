@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from shared_tests.harness.bench import CONTESTANTS, SWEEP, Memory, Time
+from shared_tests.studies.bench import CONTESTANTS, SWEEP, Memory, Time
 
 
 def draw_sweep(found: Sequence[Time | Memory], kind: str) -> bytes:

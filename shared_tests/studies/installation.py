@@ -6,8 +6,7 @@ import os
 import platform
 import re
 from importlib.metadata import PackageNotFoundError, requires, version
-
-from shared_tests.harness.subject import Implementation, Subject
+from typing import Any
 
 VARIABLES = re.compile(r"(OMP|MKL|OPENBLAS|KMP|XLA|JAX|TF|TORCH|KERAS|NVIDIA|CUDA)_.*")
 """Environment variables that frameworks and their libraries listen to."""
@@ -25,11 +24,9 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: _version(name) for name in sorted(names - {"trihead"})}
 
 
-def settings(subject: Subject) -> dict[str, str]:
-    """A framework's devices, and its settings that move numbers."""
-    if not isinstance(subject, Implementation):
-        return {}
-    return {f"{subject.name}: {name}": str(value) for name, value in subject.settings().items()}
+def settings(subject: Any) -> dict[str, str]:
+    """The devices of one of the three, and its settings that move numbers."""
+    return {f"{subject.name}: {name}": str(value) for name, value in subject.backend.settings().items()}
 
 
 def _version(name: str) -> str:

@@ -14,23 +14,26 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shared_tests.harness.case import Config
-from shared_tests.harness.subject import Implementation, find
+from shared_tests.cases.case import Config
+from shared_tests.frameworks import FRAMEWORKS
+from shared_tests.harness.backend import Backend
+from shared_tests.harness.find import find_layer
 
-PEERS = {"torch_impl": "torch_builtin", "jax_impl": "nnx_builtin", "tf_impl": "keras_builtin"}
-"""Ours, and the subject that is the framework's own layer."""
-CONTESTANTS = ("kept", "fused", "own, weights", "own")
-"""Ours that returns its weights, ours fused, and the framework's own layer with weights and without."""
+PEERS = {framework.package: framework.peer for framework in FRAMEWORKS}
+"""Ours, and the framework's own layer."""
+CONTESTANTS = ("materialized", "fused", "builtin, weights", "builtin")
+"""Ours that returns its attention weights, ours fused, and the framework's own layer with weights and without."""
 STEPS = ("forward", "training")
 PRODUCT = 2048
 """The side of the square matrices whose product is the limit."""
 BYTES_HELD = 4 * 4
-"""Per weight: what a layer that holds its weights needs, some four arrays of float32."""
+"""Per attention weight: what a layer that holds them needs, some four arrays of float32."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,8 @@ class Shape:
         return self.batch * self.length * self.hidden * (8.0 * self.hidden + 4.0 * self.length)
 
     @property
-    def weights(self) -> int:
-        """How many attention weights there are."""
+    def attention_weights(self) -> int:
+        """How many there are."""
         return self.batch * self.heads * self.length**2
 
     @property
@@ -111,6 +114,7 @@ class Job:
     shape: Shape
     step: str
     contestant: str = ""
+    device: str | None = None
 
     def __str__(self) -> str:
         return f"{self.subject} {self.shape} {self.step} {self.contestant and f'memory of {self.contestant}'}"
@@ -119,20 +123,20 @@ class Job:
         """Measures it."""
         if self.contestant:
             return [memory(self.subject, self.contestant, self.shape, self.step)]
-        return list(times(self.subject, self.shape, self.step, rounds))
+        return list(times(self.subject, self.shape, self.step, rounds, self.device))
 
 
-def jobs(names: Sequence[str], sweep: bool) -> list[Job]:
-    """All there is to measure."""
+def jobs(names: Sequence[str], sweep: bool, device: str | None = None) -> list[Job]:
+    """All there is to measure; memory is that of the host, so on a device it is not measured."""
     shapes = [*SHAPES, *(shape for shape in SWEEP if sweep and shape not in SHAPES)]
     found = [
-        Job(name, shape, step)
+        Job(name, shape, step, device=device)
         for shape in shapes
         for step in STEPS
         if step == "forward" or shape in SHAPES
         for name in names
     ]
-    if sweep:
+    if sweep and device is None:
         wanted = [(shape, c) for shape in SWEEP for c in CONTESTANTS if fits(shape, c)]
         found += [Job(name, shape, "forward", contestant) for shape, contestant in wanted for name in names]
     return found
@@ -140,28 +144,41 @@ def jobs(names: Sequence[str], sweep: bool) -> list[Job]:
 
 def fits(shape: Shape, contestant: str, step: str = "forward") -> bool:
     """Whether this machine's memory is enough, half of it left to others."""
-    held = shape.weights * BYTES_HELD * (2 if step == "training" else 1)
+    held = shape.attention_weights * BYTES_HELD * (2 if step == "training" else 1)
     return contestant == "fused" or held < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
 
 
-def prepare(name: str, contestant: str, shape: Shape, step: str) -> Callable[[], None]:
+def prepare(name: str, contestant: str, shape: Shape, step: str, device: str | None = None) -> Callable[[], None]:
     """The call that is timed."""
-    subject = find(PEERS[name] if contestant.startswith("own") else name)
-    assert isinstance(subject, Implementation)
-    options = {"attention": subject.make("FusedDotProductAttention", 0.0)} if contestant == "fused" else {}
-    layer = subject.make("MultiHeadAttention", **shape.config, dropout=0.0, **options)
+    subject = find_layer(PEERS[name] if contestant.startswith("builtin") else name)
+    if device is not None:
+        subject.backend.place(device)
+    if contestant.startswith("builtin"):
+        layer = subject.make(shape.hidden, shape.heads)
+    else:
+        attention = subject.make("FusedDotProductAttention", 0.0) if contestant == "fused" else None
+        layer = subject.make("MultiHeadAttention", **shape.config, dropout=0.0, attention=attention)
     x = np.random.default_rng(0).normal(size=(shape.batch, shape.length, shape.hidden)).astype(np.float32)
-    need_weights = contestant in ("kept", "own, weights") and step == "forward"
-    return subject.timed(layer, x, shape.valid_lens, need_weights, step == "training")
+    need_weights = contestant in ("materialized", "builtin, weights") and step == "forward"
+    with subject.backend.numbers("float32"):
+        call = subject.backend.timed(layer, x, shape.valid_lens, need_weights, step == "training")
+    return partial(_on_device, subject.backend, call) if device is not None else call
 
 
-def times(name: str, shape: Shape, step: str, rounds: int) -> Iterator[Time]:
-    """Every contestant's time, from interleaved rounds. In training no weights are asked for, so own is one."""
-    contestants = [c for c in CONTESTANTS if fits(shape, c, step) and not (step == "training" and c == "own, weights")]
-    calls = {contestant: prepare(name, contestant, shape, step) for contestant in contestants}
-    subject = find(name)
-    assert isinstance(subject, Implementation)
-    calls["product"] = subject.product(PRODUCT)
+def _on_device(backend: Backend, call: Callable[[], None]) -> None:
+    with backend.numbers("float32"):
+        call()
+
+
+def times(name: str, shape: Shape, step: str, rounds: int, device: str | None = None) -> Iterator[Time]:
+    """Every contestant's time, from interleaved rounds. Training asks for no weights, so builtin is one."""
+    wanted = [c for c in CONTESTANTS if fits(shape, c, step) and not (step == "training" and c == "builtin, weights")]
+    calls = {contestant: prepare(name, contestant, shape, step, device) for contestant in wanted}
+    backend = find_layer(name).backend
+    if device is not None:
+        backend.place(device)
+    with backend.numbers("float32"):
+        calls["product"] = partial(_on_device, backend, backend.product(PRODUCT))
     for call in calls.values():
         call()
     repeats = min(max(round(2e9 / shape.products), 1), 200)  # a call far below a millisecond is timed many at once
@@ -171,8 +188,8 @@ def times(name: str, shape: Shape, step: str, rounds: int) -> Iterator[Time]:
             took[contestant].append(1000 * _seconds(call, 1 if contestant == "product" else repeats))
     medians = {contestant: float(np.median(each)) for contestant, each in took.items()}
     rate = 2.0 * PRODUCT**3 / medians["product"]
-    for contestant in contestants:
-        own = medians.get("own, weights" if contestant == "kept" and step == "forward" else "own")
+    for contestant in wanted:
+        peer = medians.get("builtin, weights" if contestant == "materialized" and step == "forward" else "builtin")
         low, high = np.percentile(took[contestant], [25, 75])
         yield Time(
             subject=name,
@@ -181,7 +198,7 @@ def times(name: str, shape: Shape, step: str, rounds: int) -> Iterator[Time]:
             contestant=contestant,
             median=medians[contestant],
             quartiles=(float(low), float(high)),
-            ratio=None if own is None or contestant.startswith("own") else medians[contestant] / own,
+            ratio=None if peer is None or contestant.startswith("builtin") else medians[contestant] / peer,
             share=shape.products * (3 if step == "training" else 1) / medians[contestant] / rate,
         )
 
@@ -197,7 +214,7 @@ def _seconds(call: Callable[[], None], repeats: int) -> float:
 def memory(name: str, contestant: str, shape: Shape, step: str) -> Memory:
     """The peak that a first call adds, measured in a process of its own."""
     arguments = json.dumps([name, contestant, step, *asdict(shape).values()])
-    command = [sys.executable, "-m", "shared_tests.harness.bench", arguments]
+    command = [sys.executable, "-m", "shared_tests.studies.bench", arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError(f"bench: expected {name} {contestant} {shape} to run, got: {done.stderr.strip()[-200:]}")
@@ -248,12 +265,13 @@ def as_markdown(found: Sequence[Time | Memory], facts: dict[str, str]) -> str:
         + ", ".join(f"{k} {v}" for k, v in facts.items()),
         "",
         "Self attention in float32, without biases, shape (batch, length, hidden, heads); the lengths of the batch run",
-        "from half to all of it. *kept* returns its attention weights, *fused* has none; *own* is the framework's own",
+        "from half to all of it. *materialized* returns its attention weights, *fused* never holds",
+        "them; *builtin* is the framework's own",
         "layer: `nn.MultiheadAttention` (eager, as ours), `nnx.MultiHeadAttention` (under `jax.jit`, as ours) or",
         "`keras.layers.MultiHeadAttention` (under `tf.function`, as ours). Milliseconds are medians of interleaved",
-        "rounds, quartiles in parentheses. *ratio*: to own (kept forward: to own with weights). *share*: of the",
-        f"rate of the framework's own product of two matrices of side {PRODUCT}; the products of masked keys count,",
-        "and a backward pass as twice the forward. *training*: forward and backward.",
+        "rounds, quartiles in parentheses. *ratio*: to builtin (materialized, forward: to builtin with weights).",
+        f"*share*: of the rate of the framework's own product of two matrices of side {PRODUCT}; the products of masked",
+        "keys count, and a backward pass as twice the forward. *training*: forward and backward.",
         "",
     ]
     for name in PEERS:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import tempfile
 from collections.abc import Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import numpy as np
+from platformdirs import user_cache_dir
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -30,6 +33,17 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     # safetensors writes an array's memory as it lies, so one that is not contiguous would be scrambled.
     data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     write_bytes(path, data)
+
+
+def programs_folder() -> Path:
+    """Where compiled programs are kept: the user's cache folder, and in it one for each kind of processor."""
+    flags = next((line for line in _lines("/proc/cpuinfo") if line.startswith(("flags", "Features"))), "")
+    processor = f"{platform.machine()} {platform.processor()} {flags}"
+    return Path(user_cache_dir("trihead")) / "programs" / hashlib.sha256(processor.encode()).hexdigest()[:16]
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 
 def write_bytes(path: Path, data: bytes) -> None:

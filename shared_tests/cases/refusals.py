@@ -11,9 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from shared_tests.harness.compare import Verdict, failure
-from shared_tests.harness.subject import Implementation
-
 SIZES = {
     "key_size": 7,
     "query_size": 5,
@@ -42,7 +39,13 @@ GOOD: dict[str, dict[str, Any]] = {
     "attend, fused": ARRAYS | {"keys": ((2, 6, 5), "float32"), "need_weights": False},
 }
 """Calls that are accepted: constructors, functions, and calls of a layer."""
-WEIGHTLESS = {"attend by dot product": "DotProductAttention", "attend, fused": "FusedDotProductAttention"}
+LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "attend": ("MultiHeadAttention", SIZES),
+    "attend by dot product": ("DotProductAttention", {"dropout": 0.0}),
+    "attend additively": ("AdditiveAttention", ADDITIVE_SIZES),
+    "attend, fused": ("FusedDotProductAttention", {"dropout": 0.0}),
+}
+"""The layer that a call of a layer calls: its class, and what made it."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ REFUSALS = [
             "transpose_output",
             {"x": (6, 4)},
             ValueError,
-            "x: expected rank 3 (batch*heads, length, depth), got shape (6, 4)",
+            "x: expected rank 3 (batch*heads, length, head_dim), got shape (6, 4)",
         ),
         ("transpose_output", {"num_heads": 4}, ValueError, "x: batch*heads: expected a multiple of num_heads 4, got 6"),
         (
@@ -148,18 +151,6 @@ REFUSALS = [
 ]
 
 
-def prepare(subject: Implementation, call: str) -> Any:
-    """What a row calls: a class, a function, or a layer made ready."""
-    if call.startswith("attend"):
-        if call in WEIGHTLESS:
-            return subject.make(WEIGHTLESS[call], 0.0)
-        name = "AdditiveAttention" if call == "attend additively" else "MultiHeadAttention"
-        return subject.make(name, **GOOD[name])
-    if call in GOOD and "x" not in GOOD[call] and "scores" not in GOOD[call]:
-        return lambda **sizes: subject.make(call, **sizes)
-    return getattr(subject.package, call)
-
-
 def arguments(call: str, changes: dict[str, Any]) -> dict[str, Any]:
     """The good arguments of a call with these changes, arrays as zeros of the shape they are written as."""
     return {
@@ -172,16 +163,3 @@ def _array(written: Any, dtype: str) -> Any:
     if len(written) == 2 and isinstance(written[0], tuple):
         written, dtype = written
     return np.zeros(written, dtype)
-
-
-def refuses(subject: Implementation, row: Refusal, function: Any) -> Verdict:
-    """The call raises the row's error, type and words alike, and nothing else."""
-    values = arguments(row.call, row.changes)
-    tensors = {name: subject.tensor(x, str(x.dtype)) if isinstance(x, np.ndarray) else x for name, x in values.items()}
-    try:
-        function(**tensors)
-    except Exception as error:
-        if (type(error), str(error)) == (row.error, row.words):
-            return Verdict(1)
-        return failure(f"{row.number}: expected {row.error.__name__}: {row.words}, got {type(error).__name__}: {error}")
-    return failure(f"{row.number}: expected {row.error.__name__}: {row.words}, got no error")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PORT = Path(__file__).parent.parent / "docs" / "my_port.py"
+PORT = Path(__file__).parents[2] / "docs" / "my_port.py"
 BROKEN = """
 class Port:
     def build(self, config, weights, dtype): return None

@@ -1,0 +1,36 @@
+"""The command `trihead`; `python -m shared_tests` is the same. Each command is a file beside this one."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from shared_tests.commands.bench import bench
+from shared_tests.commands.calibrate import calibrate
+from shared_tests.commands.doctor import doctor
+from shared_tests.commands.verify import verify
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+
+@app.callback()
+def trihead() -> None:
+    """Multi-head attention in PyTorch, JAX and TensorFlow, and one judge of whether they are the same."""
+
+
+app.command(epilog="Example: trihead verify --subject my_port.py:MyPort --json verdict.json")(verify)
+app.command(epilog="Example: trihead calibrate --dtype float32")(calibrate)
+app.command(epilog="Example: trihead doctor")(doctor)
+app.command(epilog="Example: trihead bench --subject jax_impl --plot bench.svg")(bench)
+
+
+def main() -> None:
+    """Runs the command; a refusal is one line on standard error and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a sigma is not in every encoding
+    try:
+        app(prog_name="trihead")
+    except (ValueError, ImportError, OSError) as error:
+        print(f"trihead: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,82 @@
+"""What is known about the three frameworks, in one place: commands, tests, import rules and benchmarks read it here.
+
+Names only: nothing here imports a framework.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Framework:
+    """One framework, our package for it, and what of that package is the framework's own idiom."""
+
+    package: str
+    """Our package, and the subject that judges it."""
+    title: str
+    """How people call the framework."""
+    modules: tuple[str, ...]
+    """What is imported, and by our package alone; `pip install 'trihead[EXTRA]'` brings it."""
+    extra: str
+    peer: str
+    """The subject that is the framework's own multi-head attention, timed beside ours."""
+    call: str
+    """The method that a layer's author writes."""
+    tensor: str
+    """The array type in signatures."""
+    arguments: frozenset[str]
+    """Arguments that are idiom: where numbers live, how they are drawn, whether it is training."""
+    functions: frozenset[str]
+    """Functions and methods that are idiom, or that other frameworks bring ready-made."""
+
+
+FRAMEWORKS = (
+    Framework(
+        package="torch_impl",
+        title="PyTorch",
+        modules=("torch",),
+        extra="torch",
+        peer="torch_builtin",
+        call="forward",
+        tensor="Tensor",
+        arguments=frozenset({"device", "dtype"}),
+        functions=frozenset({"extra_repr"}),
+    ),
+    Framework(
+        package="jax_impl",
+        title="JAX",
+        modules=("jax", "flax", "optax"),
+        extra="jax",
+        peer="nnx_builtin",
+        call="__call__",
+        tensor="Array",
+        arguments=frozenset({"rngs", "dtype", "param_dtype"}),
+        functions=frozenset(),
+    ),
+    Framework(
+        package="tf_impl",
+        title="TensorFlow",
+        modules=("tensorflow", "keras"),
+        extra="tensorflow",
+        peer="keras_builtin",
+        call="call",
+        tensor="tf.Tensor",
+        arguments=frozenset({"seed", "training", "kwargs", "mask", "queries_mask", "keys_mask", "values_mask"}),
+        functions=frozenset(
+            {
+                "__call__",
+                "__repr__",
+                "build",
+                "compute_mask",
+                "compute_output_shape",
+                "compute_output_spec",
+                "from_config",
+                "get_build_config",
+                "get_config",
+            }
+        ),
+    ),
+)
+OURS = tuple(framework.package for framework in FRAMEWORKS)
+"""The subjects that are judged where none is named."""

@@ -1,0 +1,23 @@
+"""The clauses of docs/contract.md that the judge checks, in the order of its table."""
+
+CLAUSES = {
+    "1.1": "shapes and dtypes",
+    "2.1": "output",
+    "2.2": "attention weights",
+    "2.3": "every pair, as float32: same bits",
+    "2.4": "attention weights sum to 1",
+    "2.5": "every stage",
+    "3.1": "masked keys: weight exactly 0",
+    "3.2": "no valid key: uniform weights",
+    "3.4": "garbage in padding changes no bit",
+    "3.5": "masked keys: gradient exactly 0",
+    "4.1": "gradients of inputs",
+    "4.2": "gradients of parameters",
+    "5.1": "parameters: round trip, same bits",
+    "6": "bad inputs refused, same words",
+    "7.1": "nothing given is written to",
+    "7.2": "same bits when run again",
+    "8.1": "training, 20 steps, float64",
+    "8.2": "training, 20 steps, float32",
+    "8.3": "dropout with one mask",
+}

@@ -1,0 +1,68 @@
+"""Finding a subject: by its name among those that come with the project, or as a class in a file."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from shared_tests.harness.subject import as_subject, in_words, offers
+
+
+def find(name: str) -> Any:
+    """The subject called `name` in `shared_tests.subjects`, or the class that FILE.py:Class names.
+
+    Raises ValueError, in one line, if there is none or it cannot be judged; ImportError if its framework is missing.
+    """
+    if ".py:" in name:
+        path, _, class_name = name.rpartition(":")
+        return _from_file(Path(path), class_name)
+    found = find_layer(name)
+    if not offers(found, "forward"):
+        raise ValueError(f"subject: expected one that is judged, got {name}, which trihead bench times")
+    return as_subject(found)
+
+
+def find_layer(name: str) -> Any:
+    """The one in `shared_tests.subjects` called `name`, also if it is there to be timed alone."""
+    if name not in known():
+        raise ValueError(f"subject: expected one of {', '.join(known())} or FILE.py:Class, got {name}")
+    module_name = f"shared_tests.subjects.{name}"
+    classes = [c for c in vars(importlib.import_module(module_name)).values() if isinstance(c, type)]
+    (found,) = (c for c in classes if c.__module__ == module_name and getattr(c, "name", None) == name)
+    return found()
+
+
+def known() -> list[str]:
+    """The names of the subjects that come with the project."""
+    package = importlib.import_module("shared_tests.subjects")
+    return sorted(path.stem for path in Path(str(package.__file__)).parent.glob("*.py") if path.stem[0] != "_")
+
+
+def _from_file(path: Path, class_name: str) -> Any:
+    if not path.is_file():
+        raise ValueError(f"subject: expected a file, got {path}")
+    spec = importlib.util.spec_from_file_location(f"trihead port {path}", path)
+    assert spec is not None
+    assert spec.loader is not None  # the name ends in .py
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where dataclasses look for it
+    sys.path.append(str(path.parent.resolve()))  # a port may import a file beside it
+    try:
+        spec.loader.exec_module(module)
+    except ImportError:
+        raise
+    except (Exception, SystemExit) as error:  # a port's file may hold anything
+        raise ValueError(f"{path}: expected a file that Python can run, got {in_words(error)}") from error
+    found = getattr(module, class_name, None)
+    if not isinstance(found, type):
+        raise ValueError(f"subject: expected a class {class_name} in {path}, got none")
+    missing = [method for method in ("build", "forward") if not offers(found, method)]
+    if missing:
+        raise ValueError(f"subject: expected {class_name} to have build and forward, got no {' and no '.join(missing)}")
+    try:
+        subject = found()
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"subject: expected {class_name}() to make one, got {in_words(error)}") from error
+    return as_subject(subject)
