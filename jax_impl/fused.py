@@ -2,36 +2,66 @@
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jaxtyping import Float
 
-from jax_impl.attention import DotProductAttention
+from jax_impl.attention import DotProductAttention, Lengths, Randomness
 from jax_impl.checks import check_fused, check_inputs
 
 
 class FusedDotProductAttention(DotProductAttention):
     """`DotProductAttention` that never holds the (queries, keys) matrix, forward or backward (Dao et al. 2022).
 
-    Memory grows linearly with the length: some `block` scores are held at a time, and the
-    backward pass computes them anew. dropout: probability in [0, 1) of dropping an attention
-    weight in training.
+    Memory grows linearly with the length: about `block` scores are held at a time, and the backward pass computes
+    them again.
+
+    Args:
+        dropout: the probability, in [0, 1), of dropping an attention weight in training.
+
+    >>> attention = FusedDotProductAttention(dropout=0.0)
+    >>> queries, keys, values = jnp.ones((2, 1, 2)), jnp.ones((2, 10, 2)), jnp.ones((2, 10, 4))
+    >>> attention(queries, keys, values, jnp.array([2, 6])).shape
+    (2, 1, 4)
     """
 
     block = 2**20  # 4 MB of float32, measured beside its half and its double (docs/adr/0007)
 
-    def __call__(self, queries, keys, values, valid_lens=None, *, need_weights=False):
-        """Averages the values as `DotProductAttention` does: arguments, result and errors are as there.
+    def __call__(
+        self,
+        queries: Float[Array, "batch queries head_dim"],
+        keys: Float[Array, "batch keys head_dim"],
+        values: Float[Array, "batch keys value_size"],
+        valid_lens: Lengths | None = None,
+        *,
+        need_weights: bool = False,
+        rngs: Randomness | None = None,
+    ) -> Float[Array, "batch queries value_size"]:
+        """Averages the values as `DotProductAttention` does.
 
-        Raises ValueError also for need_weights=True.
+        Args:
+            queries: (batch, queries, head_dim), floating.
+            keys: (batch, keys, head_dim).
+            values: (batch, keys, value_size).
+            valid_lens: as in `masked_softmax`.
+            need_weights: must be False.
+            rngs: the randomness of dropout in this call; None: the module's own, whose state `jax.jit` does not keep.
+
+        Returns:
+            (batch, queries, value_size).
+
+        Raises:
+            TypeError: for a wrong dtype.
+            ValueError: for shapes that do not fit each other, or need_weights=True.
         """
         check_inputs(queries, keys, values, valid_lens)
         check_fused(need_weights)
-        (entries, length, _), num_keys = queries.shape, keys.shape[1]
+        (batch, length, _), num_keys = queries.shape, keys.shape[1]
         if valid_lens is None:
-            valid_lens = jnp.full(entries, num_keys)
+            valid_lens = jnp.full(batch, num_keys)
         if valid_lens.ndim == 1:
-            valid_lens = jnp.broadcast_to(valid_lens[:, None], (entries, length))
-        rngs = None
-        if self._drops() and self.dropout.rngs:  # without them nnx.Dropout says what is missing
-            rngs = jax.random.split(self.dropout.rngs(), (entries, length))
+            valid_lens = jnp.broadcast_to(valid_lens[:, None], (batch, length))
+        rngs = self._rngs(rngs, (batch, length)) if self._drops() else None
 
         def attend(entry):
             queries, keys, values, valid_lens, rngs = entry
@@ -43,11 +73,20 @@ class FusedDotProductAttention(DotProductAttention):
         at_once = self.block // max(length * num_keys, 1)
         return jax.lax.map(attend, (queries, keys, values, valid_lens, rngs), batch_size=at_once or None)
 
-    def _attend(self, queries, keys, values, valid_lens, rngs):
-        """The average for one query, which `jax.lax.map` makes a block of them."""
-        scores = jnp.where(jnp.arange(len(keys)) < valid_lens, self.score(queries, keys), jnp.finfo(keys.dtype).min)
+    def _attend(self, query: Array, keys: Array, values: Array, valid_len: Array, rngs: Array | None) -> Array:
+        """The average for one query; `jax.lax.map` vectorises it over a block of queries."""
+        scores = self.score(query[None, None], keys[None])[0, 0]
+        scores = jnp.where(jnp.arange(len(keys)) < valid_len, scores, jnp.finfo(scores.dtype).min)
         weights = jax.nn.softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)))
         return self.dropout(weights.astype(scores.dtype), rngs=rngs) @ values
 
-    def _drops(self):
+    def _drops(self) -> bool:
         return not self.dropout.deterministic and self.dropout.rate > 0
+
+    def _rngs(self, rngs: Randomness | None, shape: tuple[int, int]) -> Array | None:
+        """A key for every query, from where `nnx.Dropout` would take one; if there is none, it says what is missing."""
+        rngs = self.dropout.rngs if rngs is None else rngs
+        if rngs is None:
+            return None
+        rngs = rngs[self.dropout.rng_collection] if isinstance(rngs, nnx.Rngs) else rngs
+        return jax.random.split(rngs() if isinstance(rngs, nnx.RngStream) else rngs, shape)

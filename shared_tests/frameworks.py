@@ -40,8 +40,8 @@ FRAMEWORKS = (
         peer="torch_builtin",
         call="forward",
         tensor="Tensor",
-        arguments=frozenset({"device", "dtype"}),
-        functions=frozenset({"extra_repr"}),
+        arguments=frozenset({"device", "dtype", "inplace"}),
+        functions=frozenset({"_is_plain", "extra_repr"}),
     ),
     Framework(
         package="jax_impl",
@@ -52,7 +52,7 @@ FRAMEWORKS = (
         call="__call__",
         tensor="Array",
         arguments=frozenset({"rngs", "dtype", "param_dtype"}),
-        functions=frozenset(),
+        functions=frozenset({"_rngs"}),
     ),
     Framework(
         package="tf_impl",
@@ -62,13 +62,16 @@ FRAMEWORKS = (
         peer="keras_builtin",
         call="call",
         tensor="tf.Tensor",
-        arguments=frozenset({"seed", "training", "kwargs", "mask", "queries_mask", "keys_mask", "values_mask"}),
+        arguments=frozenset({"seed", "training", "kwargs", "keys_mask", "values_mask"}),
         functions=frozenset(
             {
+                "_at_most",
+                "_fold",
+                "_map",
+                "mask_of",
                 "__call__",
                 "__repr__",
                 "build",
-                "compute_mask",
                 "compute_output_shape",
                 "compute_output_spec",
                 "from_config",

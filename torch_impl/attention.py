@@ -1,37 +1,59 @@
-"""Scoring modules in PyTorch. Beside the shared arguments: with weights, `device` and `dtype`."""
+"""Scoring modules in PyTorch. Beside the shared arguments: with parameters, `device` and `dtype`."""
 
 import math
 from functools import partial
+from typing import TypeAlias
 
+import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
 
 from torch_impl.checks import check_dropout, check_inputs, check_scores, check_sizes
 
+Lengths: TypeAlias = Integer[Tensor | np.ndarray, "batch"] | Integer[Tensor | np.ndarray, "batch queries"]
+"""How many keys, from the first, each batch entry or each query attends to."""
 
-def masked_softmax(scores, valid_lens=None):
-    """Softmax over keys in which positions at or past the valid length get weight 0 (d2l 11.3.2.1).
 
-    scores: (batch, queries, keys), floating. valid_lens: None, or integers of shape (batch,)
-    or (batch, queries). Returns weights of the shape and dtype of scores; each row sums to 1.
-    A masked score is replaced by the dtype's most negative finite number, so a row whose valid
-    length is 0 or less is uniform over all its keys; a length beyond the keys masks nothing.
-    Raises TypeError for a wrong dtype, ValueError for a wrong shape or no keys.
+def masked_softmax(
+    scores: Float[Tensor, "batch queries keys"], valid_lens: Lengths | None = None, *, inplace: bool = False
+) -> Float[Tensor, "batch queries keys"]:
+    """Softmax over the keys that a query attends to, which are those before its valid length (d2l 11.3.2.1).
+
+    The other scores are replaced by the dtype's most negative finite number, so their attention weight is 0. A row
+    whose valid length is 0 or less is uniform over all its keys; a length beyond the keys masks nothing.
+
+    Args:
+        scores: (batch, queries, keys), floating.
+        valid_lens: integers, (batch,) or (batch, queries); None masks nothing.
+        inplace: whether the mask may be written into `scores`, which saves a copy.
+
+    Returns:
+        Attention weights, of the shape and dtype of `scores`. Each row sums to 1.
+
+    Raises:
+        TypeError: for a wrong dtype.
+        ValueError: for a wrong shape, or no keys.
+
+    >>> masked_softmax(torch.zeros(1, 1, 4), torch.tensor([2])).tolist()
+    [[[0.5, 0.5, 0.0, 0.0]]]
     """
     check_scores(scores, valid_lens)
-    return _masked_softmax(scores if valid_lens is None else scores.clone(), valid_lens)
-
-
-def _masked_softmax(scores, valid_lens):
-    # Writes into scores. Where they are our own, copying them is a fifth of the call at length 4096.
     if valid_lens is not None:
+        valid_lens = torch.as_tensor(valid_lens, device=scores.device)
         if valid_lens.ndim == 1:
             valid_lens = valid_lens[:, None]
         positions = torch.arange(scores.shape[-1], device=scores.device)
         masked = positions >= valid_lens[:, :, None]  # (batch, queries or 1, keys)
-        scores.masked_fill_(masked, torch.finfo(scores.dtype).min)
-    wide = torch.promote_types(scores.dtype, torch.float32)  # sums are not left to half precision
+        fill = scores.masked_fill_ if inplace and _is_plain(masked) else scores.masked_fill
+        scores = fill(masked, torch.finfo(scores.dtype).min)
+    wide = torch.promote_types(scores.dtype, torch.float32)  # half precision would lose the sum
     return torch.softmax(scores, dim=-1, dtype=wide).to(scores.dtype)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor holds numbers: no compiler traces it, and no transform of torch.func has wrapped it."""
+    return not torch.compiler.is_compiling() and torch.func.debug_unwrap(tensor, recurse=False) is tensor
 
 
 class ScoredAttention(nn.Module):
@@ -40,59 +62,123 @@ class ScoredAttention(nn.Module):
     A subclass gives `score(queries, keys) -> (batch, queries, keys)`.
     """
 
-    query_size = key_size = None
+    query_size: int | None = None
+    key_size: int | None = None
 
-    def __init__(self, dropout):
+    def __init__(self, dropout: float) -> None:
         check_dropout(dropout)
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.attention_weights = None
+        self.attention_weights: Tensor | None = None
 
-    def forward(self, queries, keys, values, valid_lens=None, *, need_weights=False):
+    def forward(
+        self,
+        queries: Float[Tensor, "batch queries query_size"],
+        keys: Float[Tensor, "batch keys key_size"],
+        values: Float[Tensor, "batch keys value_size"],
+        valid_lens: Lengths | None = None,
+        *,
+        need_weights: bool = False,
+    ) -> (
+        Float[Tensor, "batch queries value_size"]
+        | tuple[Float[Tensor, "batch queries value_size"], Float[Tensor, "batch queries keys"]]
+    ):
         """Averages the values, each weighted by how its key scores against the query.
 
-        queries: (batch, queries, query_size). keys: (batch, keys, key_size). values: (batch,
-        keys, width). valid_lens: as in `masked_softmax`. Returns (batch, queries, width), with
-        need_weights=True the pair of it and the weights before dropout, (batch, queries, keys).
-        Raises TypeError for a wrong dtype, ValueError for shapes that do not fit each other.
+        Args:
+            queries: (batch, queries, query_size), floating.
+            keys: (batch, keys, key_size).
+            values: (batch, keys, value_size).
+            valid_lens: as in `masked_softmax`.
+            need_weights: whether to return the attention weights, too.
+
+        Returns:
+            (batch, queries, value_size); with need_weights=True the pair of it and the attention weights before
+            dropout, (batch, queries, keys).
+
+        Raises:
+            TypeError: for a wrong dtype.
+            ValueError: for shapes that do not fit each other.
         """
         check_inputs(queries, keys, values, valid_lens, self.query_size, self.key_size)
-        weights = _masked_softmax(self.score(queries, keys), valid_lens)
-        if not torch.compiler.is_compiling():  # an attribute would leak a tracer
+        scores = self.score(queries, keys)
+        # This product is in nobody else's hands, and no gradient needs it; a subclass may return what it keeps.
+        own = getattr(self.score, "__func__", None) is DotProductAttention.score
+        weights = masked_softmax(scores, valid_lens, inplace=own)
+        if _is_plain(weights):
             self.attention_weights = weights.detach()
         output = self.dropout(weights) @ values
         return (output, weights) if need_weights else output
+
+    def score(
+        self, queries: Float[Tensor, "batch queries query_size"], keys: Float[Tensor, "batch keys key_size"]
+    ) -> Float[Tensor, "batch queries keys"]:
+        """Says how well each key fits each query: what a subclass gives."""
+        raise NotImplementedError(f"{type(self).__name__}: expected a method score(queries, keys)")
 
 
 class DotProductAttention(ScoredAttention):
     """Scaled dot-product attention (d2l 11.3.3; Vaswani et al. 2017, section 3.2.1).
 
-    dropout: probability in [0, 1) of dropping an attention weight in training. The queries and
-    the keys have one width.
+    Args:
+        dropout: the probability, in [0, 1), of dropping an attention weight in training.
+
+    >>> attention = DotProductAttention(dropout=0.5).eval()
+    >>> queries, keys, values = torch.ones(2, 1, 2), torch.ones(2, 10, 2), torch.ones(2, 10, 4)
+    >>> tuple(attention(queries, keys, values, torch.tensor([2, 6])).shape)
+    (2, 1, 4)
     """
 
-    def score(self, queries, keys):
-        """Returns queries . keys / sqrt(width), (batch, queries, keys)."""
+    def score(
+        self, queries: Float[Tensor, "batch queries head_dim"], keys: Float[Tensor, "batch keys head_dim"]
+    ) -> Float[Tensor, "batch queries keys"]:
+        """Returns queries . keys / sqrt(head_dim)."""
         return queries / math.sqrt(queries.shape[-1]) @ keys.mT
 
 
 class AdditiveAttention(ScoredAttention):
-    """Additive attention (d2l 11.3.4; Bahdanau et al. 2015): w_v . tanh(W_q query + W_k key).
+    """Additive attention (d2l 11.3.4; Bahdanau et al. 2015): the score is w_v . tanh(W_q query + W_k key).
 
-    key_size, query_size: the widths of keys and queries. num_hiddens: the width of the hidden
-    layer. dropout: probability in [0, 1) of dropping an attention weight in training.
+    Args:
+        key_size: the width of the keys.
+        query_size: the width of the queries.
+        num_hiddens: the width of the hidden layer.
+        dropout: the probability, in [0, 1), of dropping an attention weight in training.
+
+    Raises:
+        TypeError: for a size that is no integer, or a dropout that is no number.
+        ValueError: for a size below 1, or a dropout outside [0, 1).
+
+    >>> attention = AdditiveAttention(key_size=2, query_size=20, num_hiddens=8, dropout=0.1).eval()
+    >>> queries, keys, values = torch.ones(2, 1, 20), torch.ones(2, 10, 2), torch.ones(2, 10, 4)
+    >>> tuple(attention(queries, keys, values, torch.tensor([2, 6])).shape)
+    (2, 1, 4)
     """
 
-    def __init__(self, key_size, query_size, num_hiddens, dropout, *, device=None, dtype=None):
+    def __init__(
+        self,
+        key_size: int,
+        query_size: int,
+        num_hiddens: int,
+        dropout: float,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         check_sizes(key_size=key_size, query_size=query_size, num_hiddens=num_hiddens)
         super().__init__(dropout)
-        self.key_size, self.query_size = key_size, query_size
+        self.key_size, self.query_size, self.num_hiddens = key_size, query_size, num_hiddens
         linear = partial(nn.Linear, bias=False, device=device, dtype=dtype)
         self.W_k = linear(key_size, num_hiddens)
         self.W_q = linear(query_size, num_hiddens)
         self.w_v = linear(num_hiddens, 1)
 
-    def score(self, queries, keys):
-        """Returns w_v . tanh(W_q query + W_k key), (batch, queries, keys)."""
+    def score(
+        self, queries: Float[Tensor, "batch queries query_size"], keys: Float[Tensor, "batch keys key_size"]
+    ) -> Float[Tensor, "batch queries keys"]:
+        """Returns w_v . tanh(W_q query + W_k key)."""
         queries, keys = self.W_q(queries)[:, :, None], self.W_k(keys)[:, None]
         return self.w_v(torch.tanh(queries + keys)).squeeze(-1)
+
+    def extra_repr(self) -> str:
+        return f"key_size={self.key_size}, query_size={self.query_size}, num_hiddens={self.num_hiddens}"

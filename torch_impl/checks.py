@@ -4,12 +4,14 @@ Shapes and dtypes alone decide, so this file is the same in the three packages, 
 letter. A dimension that a graph does not know while it is traced is None, and passes.
 """
 
+from collections.abc import Mapping
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
 
-def check_sizes(**sizes):
+def check_sizes(**sizes: object) -> None:
     """Raises TypeError or ValueError unless every keyword is an integer of at least 1."""
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, Integral):
@@ -18,51 +20,63 @@ def check_sizes(**sizes):
             raise ValueError(f"{name}: expected at least 1, got {size}")
 
 
-def check_heads(name, width, num_heads):
+def check_heads(name: str, width: int | None, num_heads: int) -> None:
     """Raises ValueError unless `width` (None: not known yet) splits evenly into `num_heads`."""
     check_sizes(num_heads=num_heads)
     if width is not None and width % num_heads != 0:
         raise ValueError(f"{name}: expected a multiple of num_heads {num_heads}, got {width}")
 
 
-def check_dropout(dropout):
+def check_head_dim(num_hiddens: int, num_heads: int, head_dim: int | None) -> int:
+    """Returns the width of a head: `head_dim`, or if that is None an even part of `num_hiddens`, which must be one."""
+    if head_dim is None:
+        check_heads("num_hiddens", num_hiddens, num_heads)
+        return num_hiddens // num_heads
+    check_sizes(num_heads=num_heads, head_dim=head_dim)
+    return head_dim
+
+
+def check_dropout(dropout: object) -> None:
     """Raises TypeError or ValueError unless `dropout` is a probability in [0, 1)."""
     if isinstance(dropout, bool) or not isinstance(dropout, Real):
         raise TypeError(f"dropout: expected a number, got {dropout!r}")
-    if not 0 <= dropout < 1:
+    if not 0 <= float(dropout) < 1:
         raise ValueError(f"dropout: expected a number in [0, 1), got {dropout}")
 
 
-def check_dtype(name, wanted, got):
-    """Raises ValueError if `name` would compute in another dtype, in a framework that would cast without a word."""
+def check_same_dropout(dropout: float, of_attention: float) -> None:
+    """Raises ValueError if a layer and the scoring module that it is given would drop at different rates."""
+    if dropout != of_attention:
+        raise ValueError(f"attention: expected dropout {dropout}, as the layer's, got {of_attention}")
+
+
+def check_dtype(name: str, wanted: object, got: object) -> None:
+    """Raises ValueError if `name` would compute in another dtype, where the framework would cast silently."""
     if wanted != got:
         raise ValueError(f"{name}: expected dtype {wanted}, got {got}")
 
 
-def check_array(name, x, kind, *axes):
+def check_array(name: str, x: Any, kind: str, *axes: str) -> tuple[Any, ...]:
     """Returns the shape of `x`; raises unless its dtype is of `kind` and it has these `axes`."""
-    if not hasattr(x, "shape"):
-        raise TypeError(f"{name}: expected an array, got {type(x).__name__}")
-    dtype = str(getattr(x.dtype, "name", x.dtype)).removeprefix("torch.")
-    if kind not in dtype:  # "float" names bfloat16 too, "int" uint8
-        raise TypeError(f"{name}: expected {kind} dtype, got {dtype}")
-    shape = tuple(x.shape)
-    if axes and len(shape) != len(axes):
-        raise ValueError(f"{name}: expected rank {len(axes)} ({', '.join(axes)}), got shape {shape}")
+    shape = _shape(name, x, kind)
+    if shape is None or len(shape) != len(axes):
+        got = "unknown rank" if shape is None else f"shape {shape}"
+        raise ValueError(f"{name}: expected rank {len(axes)} ({', '.join(axes)}), got {got}")
     return shape
 
 
-def check_valid_lens(valid_lens, batch, queries):
+def check_valid_lens(valid_lens: Any, batch: int | None, queries: int | None) -> None:
     """Raises unless `valid_lens` is None, or integers of shape (batch,) or (batch, queries)."""
     if valid_lens is None:
         return
-    shape = check_array("valid_lens", valid_lens, "int")
-    wanted = (batch, queries)[: len(shape)]
-    if len(shape) not in (1, 2) or not all(map(_agree, shape, wanted)):
-        raise ValueError(f"valid_lens: expected shape ({batch},) or ({batch}, {queries}), got {shape}")
+    shape = _shape("valid_lens", valid_lens, "int")
+    wanted = (batch, queries)[: len(shape or ())]
+    if shape is None or len(shape) not in (1, 2) or not all(map(_agree, shape, wanted)):
+        got = "unknown rank" if shape is None else shape
+        raise ValueError(f"valid_lens: expected shape ({batch},) or ({batch}, {queries}), got {got}")
 
 
-def check_scores(scores, valid_lens):
+def check_scores(scores: Any, valid_lens: Any) -> None:
     """Raises unless `scores` is (batch, queries, keys), with a key, and `valid_lens` fits it."""
     batch, queries, keys = check_array("scores", scores, "float", "batch", "queries", "keys")
     if keys == 0:
@@ -70,7 +84,15 @@ def check_scores(scores, valid_lens):
     check_valid_lens(valid_lens, batch, queries)
 
 
-def check_inputs(queries, keys, values, valid_lens, query_size=None, key_size=None, value_size=None):
+def check_inputs(
+    queries: Any,
+    keys: Any,
+    values: Any,
+    valid_lens: Any,
+    query_size: int | None = None,
+    key_size: int | None = None,
+    value_size: int | None = None,
+) -> None:
     """Raises unless queries, keys, values and `valid_lens` fit each other and these widths.
 
     A query_size or value_size of None takes any width, a key_size of None that of the queries.
@@ -93,15 +115,15 @@ def check_inputs(queries, keys, values, valid_lens, query_size=None, key_size=No
     check_valid_lens(valid_lens, batch, length)
 
 
-def check_fused(need_weights):
-    """Raises ValueError if attention that never holds its weights is asked for them."""
+def check_fused(need_weights: bool) -> None:
+    """Raises ValueError if attention that never holds the attention weights is asked for them."""
     if need_weights:
         raise ValueError(
             "need_weights: expected False of FusedDotProductAttention, got True; DotProductAttention has them"
         )
 
 
-def check_weights(weights, expected):
+def check_weights(weights: Mapping[str, Any], expected: Mapping[str, tuple[tuple[int, ...], float]]) -> None:
     """Raises one ValueError that names all that is wrong with {name: array}.
 
     expected: {name: (shape, the largest finite number of the parameter's dtype)}.
@@ -122,5 +144,15 @@ def check_weights(weights, expected):
         raise ValueError("weights: " + "; ".join(problems))
 
 
-def _agree(wanted, got):
+def _shape(name: str, x: Any, kind: str) -> tuple[Any, ...] | None:
+    """The shape of `x`, None if a graph does not know its rank; raises TypeError unless its dtype is of `kind`."""
+    if not hasattr(x, "shape"):
+        raise TypeError(f"{name}: expected an array, got {type(x).__name__}")
+    dtype = str(getattr(x.dtype, "name", x.dtype)).removeprefix("torch.")
+    if kind not in dtype:  # "float" names bfloat16 too, "int" uint8
+        raise TypeError(f"{name}: expected {kind} dtype, got {dtype}")
+    return None if getattr(x.shape, "rank", 0) is None else tuple(x.shape)
+
+
+def _agree(wanted: int | None, got: int | None) -> bool:
     return wanted is None or got is None or wanted == got

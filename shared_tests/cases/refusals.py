@@ -49,6 +49,14 @@ LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @dataclass(frozen=True)
+class Module:
+    """A scoring module to be made: the class and its dropout."""
+
+    name: str
+    dropout: float
+
+
+@dataclass(frozen=True)
 class Refusal:
     """A good call with some arguments changed, and the error that it raises."""
 
@@ -84,6 +92,20 @@ REFUSALS = [
         ("DotProductAttention", {"dropout": 1}, ValueError, "dropout: expected a number in [0, 1), got 1"),
         ("AdditiveAttention", {"dropout": 2.0}, ValueError, "dropout: expected a number in [0, 1), got 2.0"),
         ("AdditiveAttention", {"num_hiddens": 0}, ValueError, "num_hiddens: expected at least 1, got 0"),
+        (MULTIHEAD, {"head_dim": 0}, ValueError, "head_dim: expected at least 1, got 0"),
+        (MULTIHEAD, {"head_dim": 4.0}, TypeError, "head_dim: expected an integer, got 4.0"),
+        (
+            MULTIHEAD,
+            {"dropout": 0.1, "attention": Module("FusedDotProductAttention", 0.0)},
+            ValueError,
+            "attention: expected dropout 0.1, as the layer's, got 0.0",
+        ),
+        (
+            MULTIHEAD,
+            {"dropout": 0.0, "attention": Module("DotProductAttention", 0.5)},
+            ValueError,
+            "attention: expected dropout 0.0, as the layer's, got 0.5",
+        ),
     ),
     *_rows(
         "6.2",  # the helpers
@@ -113,6 +135,7 @@ REFUSALS = [
             TypeError,
             "valid_lens: expected int dtype, got bool",
         ),
+        ("masked_softmax", {"valid_lens": [3, 2]}, TypeError, "valid_lens: expected an array, got list"),
     ),
     *_rows(
         "6.3",  # calls of the layer
@@ -153,9 +176,10 @@ REFUSALS = [
 
 def arguments(call: str, changes: dict[str, Any]) -> dict[str, Any]:
     """The good arguments of a call with these changes, arrays as zeros of the shape they are written as."""
+    good = GOOD[call]
     return {
-        name: _array(changes.get(name, good), good[1]) if isinstance(good, tuple) else changes.get(name, good)
-        for name, good in GOOD[call].items()
+        name: _array(given, good[name][1]) if isinstance(given, tuple) else given
+        for name, given in (good | changes).items()
     }
 
 

@@ -6,19 +6,25 @@ from typing import Any
 
 import numpy as np
 
-from shared_tests.cases.refusals import Refusal, arguments
+from shared_tests.cases.refusals import Module, Refusal, arguments
 from shared_tests.harness.compare import Verdict, failure
 
 
 def refuses(subject: Any, row: Refusal) -> Verdict:
     """The call raises the row's error, type and words alike, and nothing else."""
-    values = arguments(row.call, row.changes)
-    tensor, function = subject.backend.tensor, subject.callable(row.call)
-    values = {name: tensor(x, str(x.dtype)) if isinstance(x, np.ndarray) else x for name, x in values.items()}
+    function = subject.callable(row.call)
+    given = {name: _given(subject, x) for name, x in arguments(row.call, row.changes).items()}
     try:
-        function(**values)
+        function(**given)
     except Exception as error:
         if (type(error), str(error)) == (row.error, row.words):
             return Verdict(1)
         return failure(f"{row.number}: expected {row.error.__name__}: {row.words}, got {type(error).__name__}: {error}")
     return failure(f"{row.number}: expected {row.error.__name__}: {row.words}, got no error")
+
+
+def _given(subject: Any, value: Any) -> Any:
+    """An argument as the framework takes it."""
+    if isinstance(value, np.ndarray):
+        return subject.backend.tensor(value, str(value.dtype))
+    return subject.make(value.name, value.dropout) if isinstance(value, Module) else value

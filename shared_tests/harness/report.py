@@ -26,9 +26,9 @@ class Report:
     """Where each subject ran, of those that can tell."""
 
     def cell(self, clause: str, subject: str) -> Verdict | None:
-        """What a clause says of a subject over all cases; None if it was not offered."""
+        """What a clause says of a subject over all cases; None if there was nothing to compare."""
         verdicts = [f.verdict for f in self.findings if (f.clause, f.subject) == (clause, subject)]
-        return reduce(add, verdicts) if verdicts else None
+        return reduce(add, verdicts) if any(verdict.compared for verdict in verdicts) else None
 
     @property
     def cells(self) -> dict[tuple[str, str], Verdict | None]:
@@ -53,7 +53,7 @@ class Report:
 
     def verdict(self) -> str:
         """The report in one line."""
-        names, cases = ", ".join(self.subjects) or "no subject", len({f.case for f in self.findings} & set(CASES))
+        names, cases = self._names() or "no subject", len({f.case for f in self.findings} & set(CASES))
         if self.holds:
             return f"HOLDS: {names}: {self.compared:,} comparisons over {cases} cases, none off by more than {GATE:g}σ"
         broken = [
@@ -61,6 +61,14 @@ class Report:
         ]
         what = f"clauses {', '.join(broken)}" if broken else "nothing was compared"
         return f"FAILS: {names}: {what}"
+
+    def _names(self) -> str:
+        """The subjects, and where they ran."""
+        devices = {self.devices.get(subject, "") for subject in self.subjects}
+        if len(devices) == 1:
+            return ", ".join(self.subjects) + "".join(f" on {device}" for device in devices if device)
+        where = {subject: f" on {device}" for subject, device in self.devices.items()}
+        return ", ".join(f"{subject}{where.get(subject, '')}" for subject in self.subjects)
 
     def as_json(self) -> dict[str, Any]:
         """The verdict, every cell, and every finding that does not hold."""

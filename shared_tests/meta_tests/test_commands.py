@@ -121,7 +121,11 @@ def test_json_has_no_infinity_and_goes_where_a_link_points(tmp_path):
             "subject: expected one of jax_impl, keras_builtin, nnx_builtin, tf_impl, torch_builtin, torch_impl "
             "or FILE.py:Class, got nobody",
         ),
-        (["--subject", "torch_builtin"], "--subject: expected one that is judged, got torch_builtin"),
+        (["--subject", "torch_builtin"], "subject: expected one that is judged, got torch_builtin"),
+        (
+            ["--subject", f"{PORT}:MyPort", "--device", "cpu"],
+            "--device: expected a subject that can be placed, got MyPort",
+        ),
         (["--subject", "no/such.py:Port"], "subject: expected a file, got no/such.py"),
         (["--subject", f"{PORT}:Nobody"], f"subject: expected a class Nobody in {PORT}, got none"),
         (["--subject", f"{PORT}:np"], f"subject: expected a class np in {PORT}, got none"),

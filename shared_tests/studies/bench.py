@@ -270,7 +270,7 @@ def as_markdown(found: Sequence[Time | Memory], facts: dict[str, str]) -> str:
         "layer: `nn.MultiheadAttention` (eager, as ours), `nnx.MultiHeadAttention` (under `jax.jit`, as ours) or",
         "`keras.layers.MultiHeadAttention` (under `tf.function`, as ours). Milliseconds are medians of interleaved",
         "rounds, quartiles in parentheses. *ratio*: to builtin (materialized, forward: to builtin with weights).",
-        f"*share*: of the rate of the framework's own product of two matrices of side {PRODUCT}; the products of masked",
+        f"*share*: of the rate of the framework's own product of matrices of side {PRODUCT}; the products of masked",
         "keys count, and a backward pass as twice the forward. *training*: forward and backward.",
         "",
     ]

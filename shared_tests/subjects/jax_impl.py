@@ -90,7 +90,7 @@ class Mask(nnx.Module):
     def __init__(self, keep):
         self.keep = nnx.Variable(keep)
 
-    def __call__(self, weights):
+    def __call__(self, weights, rngs):
         return weights * self.keep[...]
 
 

@@ -16,6 +16,11 @@ class TfImpl(Implementation):
     def __init__(self):
         self.backend = TensorFlow()
 
+    @property
+    def concurrent(self):
+        """On a second device TensorFlow (2.21.0) mixes up the constants of several threads."""
+        return self.device == "cpu:0"
+
     def make(self, name, *arguments, dtype="float32", **options):
         with self.backend.numbers(dtype):
             return getattr(tf_impl, name)(*arguments, dtype=dtype, **options)
