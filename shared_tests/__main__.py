@@ -2,4 +2,5 @@
 
 from shared_tests.commands.app import main
 
-main()
+if __name__ == "__main__":
+    main()

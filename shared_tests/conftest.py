@@ -12,13 +12,11 @@ from shared_tests.storage import programs_folder
 
 def _find(name):
     try:
-        subject = find(name)
-    except ModuleNotFoundError as error:
+        return find(name, programs=programs_folder())
+    except ImportError as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"{name}: {error}")
-    subject.backend.keep_programs(programs_folder())
-    return subject
 
 
 @pytest.fixture(scope="session", params=OURS)

@@ -41,7 +41,7 @@ FRAMEWORKS = (
         call="forward",
         tensor="Tensor",
         arguments=frozenset({"device", "dtype", "inplace"}),
-        functions=frozenset({"_is_plain", "extra_repr"}),
+        functions=frozenset({"_is_plain", "as_lengths", "extra_repr"}),
     ),
     Framework(
         package="jax_impl",

@@ -38,9 +38,9 @@ def masked_softmax(
     >>> masked_softmax(torch.zeros(1, 1, 4), torch.tensor([2])).tolist()
     [[[0.5, 0.5, 0.0, 0.0]]]
     """
+    valid_lens = as_lengths(valid_lens, scores)
     check_scores(scores, valid_lens)
     if valid_lens is not None:
-        valid_lens = torch.as_tensor(valid_lens, device=scores.device)
         if valid_lens.ndim == 1:
             valid_lens = valid_lens[:, None]
         positions = torch.arange(scores.shape[-1], device=scores.device)
@@ -49,6 +49,11 @@ def masked_softmax(
         scores = fill(masked, torch.finfo(scores.dtype).min)
     wide = torch.promote_types(scores.dtype, torch.float32)  # half precision would lose the sum
     return torch.softmax(scores, dim=-1, dtype=wide).to(scores.dtype)
+
+
+def as_lengths(valid_lens: Lengths | None, beside: Tensor) -> Tensor | None:
+    """A NumPy array of lengths as a tensor beside another; what is none stays as it is."""
+    return torch.as_tensor(valid_lens, device=beside.device) if isinstance(valid_lens, np.ndarray) else valid_lens
 
 
 def _is_plain(tensor: Tensor) -> bool:
@@ -100,6 +105,7 @@ class ScoredAttention(nn.Module):
             TypeError: for a wrong dtype.
             ValueError: for shapes that do not fit each other.
         """
+        valid_lens = as_lengths(valid_lens, queries)
         check_inputs(queries, keys, values, valid_lens, self.query_size, self.key_size)
         scores = self.score(queries, keys)
         # This product is in nobody else's hands, and no gradient needs it; a subclass may return what it keeps.

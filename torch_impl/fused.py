@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from torch_impl.attention import DotProductAttention, Lengths, masked_softmax
+from torch_impl.attention import DotProductAttention, Lengths, as_lengths, masked_softmax
 from torch_impl.checks import check_fused, check_inputs
 
 
@@ -54,9 +54,9 @@ class FusedDotProductAttention(DotProductAttention):
             TypeError: for a wrong dtype.
             ValueError: for shapes that do not fit each other, or need_weights=True.
         """
+        valid_lens = as_lengths(valid_lens, queries)
         check_inputs(queries, keys, values, valid_lens)
         check_fused(need_weights)
-        valid_lens = None if valid_lens is None else torch.as_tensor(valid_lens, device=keys.device)
         if not self._drops() and (valid_lens is None or valid_lens.ndim == 1):
             return self._attend(queries, keys, values, valid_lens)  # the kernel takes any length at once
         batch, num_keys = keys.shape[:2]

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torch_impl.attention import DotProductAttention, Lengths
+from torch_impl.attention import DotProductAttention, Lengths, as_lengths
 from torch_impl.checks import (
     check_array,
     check_dropout,
@@ -159,10 +159,11 @@ class MultiHeadAttention(nn.Module):
             TypeError: for a wrong dtype.
             ValueError: for shapes that do not fit each other or the layer.
         """
+        valid_lens = as_lengths(valid_lens, queries)
         check_inputs(queries, keys, values, valid_lens, self.query_size, self.key_size, self.value_size)
         batch = queries.shape[0]
         if valid_lens is not None:
-            valid_lens = torch.as_tensor(valid_lens, device=queries.device).repeat_interleave(self.num_heads, dim=0)
+            valid_lens = valid_lens.repeat_interleave(self.num_heads, dim=0)
         output = self.attention(
             transpose_qkv(self.W_q(queries), self.num_heads),
             transpose_qkv(self.W_k(keys), self.num_heads),

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from shared_tests.commands.terminal import DeviceOption, check_writable, console, prepare, progress
+from shared_tests.commands.terminal import DeviceOption, check_writable, console, progress
 from shared_tests.frameworks import OURS
 from shared_tests.harness.find import find
 from shared_tests.storage import write_bytes
@@ -40,7 +40,7 @@ def bench(
             raise ValueError(f"--plot: expected a file .svg or .png, got {plot}")
         from shared_tests.studies.plot import draw_sweep  # matplotlib is an extra
     for name in names if device else ():
-        prepare(find(name), device, cache=False)  # refused before anything is measured
+        find(name, device)  # refused before anything is measured
     jobs = benchmark.jobs(names, sweep, device)
     found: list[benchmark.Time | benchmark.Memory] = []
     failed: list[str] = []

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from shared_tests.commands.terminal import CacheOption, SubjectOption, console, progress, subjects_of
+from shared_tests.commands.terminal import CacheOption, SubjectOption, console, programs_of, progress
+from shared_tests.frameworks import OURS
+from shared_tests.harness.find import find
 from shared_tests.harness.rounding import FORMATS, GATE
 from shared_tests.studies import calibration
 
@@ -21,7 +23,7 @@ def calibrate(
     dtypes = dtype or ["float64", "float32"]
     if unknown := set(dtypes) - FORMATS.keys():
         raise ValueError(f"--dtype: expected one of {', '.join(FORMATS)}, got {', '.join(unknown)}")
-    subjects = subjects_of(subject, None, cache)
+    subjects = [find(name, programs=programs_of(cache)) for name in subject or OURS]
     with progress("calibrate", sum(len(calibration.of_dtype(name)) for name in dtypes)) as (bar, task):
         rows = calibration.calibrate(subjects, dtypes, lambda what: bar.update(task, advance=1, description=what))
     table = Table("subject", "dtype", "quantity", "median", "worst", "in", "elements", box=None)

@@ -17,11 +17,14 @@ from shared_tests.commands.terminal import (
     SubjectOption,
     check_writable,
     console,
+    programs_of,
     progress,
-    subjects_of,
 )
+from shared_tests.frameworks import OURS
+from shared_tests.harness.apart import judge_apart
 from shared_tests.harness.clauses import CLAUSES
 from shared_tests.harness.compare import Verdict
+from shared_tests.harness.find import find
 from shared_tests.harness.judge import TRAININGS, judge
 from shared_tests.harness.report import Report, describe
 from shared_tests.storage import write_bytes
@@ -35,10 +38,21 @@ def verify(
 ) -> None:
     """Judge subjects on every case and print the parity table; exit 0 if all holds, 1 if not, 2 on bad use."""
     check_writable("--json", json_file)
-    subjects = subjects_of(subject, device, cache)
+    names, programs = subject or OURS, programs_of(cache)
+    if len(set(names)) < len(names):
+        raise ValueError(f"--subject: expected different names, got {', '.join(names)}")
     trials = sum(len(case.dtypes) for case in CASES.values()) + len(TRAININGS)
-    with progress("verify", trials) as (bar, task):
-        report = judge(*subjects, advance=lambda what: bar.update(task, advance=1, description=what))
+    with progress("verify", trials * len(names)) as (bar, task):
+
+        def advance(what: str) -> None:
+            bar.update(task, advance=1, description=what)
+
+        if len(names) == 1:
+            report = judge(find(names[0], device, programs), advance=advance)
+        else:
+            report = judge_apart(names, device, programs, advance)
+    if len(set(report.subjects)) < len(names):
+        raise ValueError(f"--subject: expected different names, got {', '.join(report.subjects)}")
     _print_report(report)
     if json_file is not None:
         write_bytes(json_file, json.dumps(report.as_json(), indent=1, allow_nan=False).encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,34 @@ from typing import Any
 from shared_tests.harness.subject import as_subject, in_words, offers
 
 
-def find(name: str) -> Any:
+def find(name: str, device: str | None = None, programs: Path | None = None) -> Any:
     """The subject called `name` in `shared_tests.subjects`, or the class that FILE.py:Class names.
 
-    Raises ValueError, in one line, if there is none or it cannot be judged; ImportError if its framework is missing.
+    device: where it makes layers and arrays, if not where its framework does by itself. programs: the folder for
+    what its framework compiles. Raises ValueError, in one line, if there is no such subject, it cannot be judged or
+    not be put there; ImportError if its framework is missing.
     """
-    if ".py:" in name:
-        path, _, class_name = name.rpartition(":")
-        return _from_file(Path(path), class_name)
-    found = find_layer(name)
-    if not offers(found, "forward"):
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a framework may swallow Ctrl-C while it is imported
+    try:
+        subject = _from_file(name) if ".py:" in name else find_layer(name)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"{name}: expected its framework to be installed, got: {error}") from error
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if not offers(subject, "forward"):
         raise ValueError(f"subject: expected one that is judged, got {name}, which trihead bench times")
-    return as_subject(found)
+    place(subject, device)
+    if programs is not None and hasattr(subject, "backend"):
+        subject.backend.keep_programs(programs)
+    return as_subject(subject)
+
+
+def place(found: Any, device: str | None) -> None:
+    """Puts a subject on a device; None: nowhere in particular. Raises ValueError if it cannot be put there."""
+    if device is not None:
+        if not hasattr(found, "backend"):
+            raise ValueError(f"--device: expected a subject that can be placed, got {type(found).__name__}")
+        found.backend.place(device)
 
 
 def find_layer(name: str) -> Any:
@@ -41,7 +58,10 @@ def known() -> list[str]:
     return sorted(path.stem for path in Path(str(package.__file__)).parent.glob("*.py") if path.stem[0] != "_")
 
 
-def _from_file(path: Path, class_name: str) -> Any:
+def _from_file(name: str) -> Any:
+    """An instance of the class that FILE.py:Class names."""
+    file, _, class_name = name.rpartition(":")
+    path = Path(file)
     if not path.is_file():
         raise ValueError(f"subject: expected a file, got {path}")
     spec = importlib.util.spec_from_file_location(f"trihead port {path}", path)
@@ -62,7 +82,6 @@ def _from_file(path: Path, class_name: str) -> Any:
     if missing:
         raise ValueError(f"subject: expected {class_name} to have build and forward, got no {' and no '.join(missing)}")
     try:
-        subject = found()
+        return found()
     except (Exception, SystemExit) as error:
         raise ValueError(f"subject: expected {class_name}() to make one, got {in_words(error)}") from error
-    return as_subject(subject)

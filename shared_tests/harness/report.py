@@ -10,6 +10,7 @@ from operator import add
 from typing import Any
 
 from shared_tests.cases.table import CASES
+from shared_tests.harness.asking import Answer
 from shared_tests.harness.clauses import CLAUSES
 from shared_tests.harness.compare import Verdict
 from shared_tests.harness.known import Finding
@@ -24,6 +25,8 @@ class Report:
     findings: Sequence[Finding]
     devices: Mapping[str, str] = field(default_factory=dict)
     """Where each subject ran, of those that can tell."""
+    answers: Mapping[str, Mapping[str, Answer]] = field(default_factory=dict, repr=False)
+    """By case and subject: what it answered in float64."""
 
     def cell(self, clause: str, subject: str) -> Verdict | None:
         """What a clause says of a subject over all cases; None if there was nothing to compare."""

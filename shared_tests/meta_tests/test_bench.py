@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from shared_tests.commands.app import app
 from shared_tests.frameworks import OURS
-from shared_tests.harness import bench
+from shared_tests.studies import bench
 from shared_tests.studies.bench import Shape
 from shared_tests.studies.installation import installation, versions
 

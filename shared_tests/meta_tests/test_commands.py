@@ -129,7 +129,7 @@ def test_json_has_no_infinity_and_goes_where_a_link_points(tmp_path):
         (["--subject", "no/such.py:Port"], "subject: expected a file, got no/such.py"),
         (["--subject", f"{PORT}:Nobody"], f"subject: expected a class Nobody in {PORT}, got none"),
         (["--subject", f"{PORT}:np"], f"subject: expected a class np in {PORT}, got none"),
-        (["--subject", f"{PORT}:MyPort"] * 2, "--subject: expected different names, got MyPort, MyPort"),
+        (["--subject", f"{PORT}:MyPort"] * 2, f"--subject: expected different names, got {PORT}:MyPort, {PORT}:MyPort"),
         (["--subject", "__init__"], "or FILE.py:Class, got __init__"),
         (["--subject", f"{PORT}:MyPort", "--json", "-"], "--json: expected a file in an existing folder, got -"),
         (["--subject", f"{PORT}:MyPort", "--json", "."], "--json: expected a file in an existing folder, got ."),
@@ -203,7 +203,7 @@ def test_help_has_an_example(command):
 def test_calibrate_a_port():
     result = trihead("calibrate", "--subject", f"{PORT}:MyPort", "--dtype", "float32")
     assert result.returncode == 0, result.stderr
-    assert [line.split()[2] for line in result.stdout.splitlines()[1:]] == ["output", "weights"]
+    assert [line.split()[2] for line in result.stdout.splitlines()[1:]] == ["output", "attention"]
     bad = trihead("calibrate", "--dtype", "float8")
     assert (bad.returncode, len(bad.stderr.splitlines())) == (2, 1)
 

@@ -9,6 +9,7 @@ import pytest
 from shared_tests.cases.case import Config, Trial, draw
 from shared_tests.cases.table import CASES
 from shared_tests.harness import oracle
+from shared_tests.harness.scoring import Additive
 
 
 def by_hand(config, parameters, queries, keys, values, valid_lens):
@@ -88,7 +89,7 @@ def test_lengths_by_hand():
     trial = replace(TWO_HEADS, parameters=parameters, queries=queries, valid_lens=np.array([[1, 0, 9, -2]]))
     third = 1 / 3
     expected = [[1, 0, 0], [third] * 3, [third] * 3, [third] * 3]
-    np.testing.assert_allclose(oracle.forward(trial)["weights"].value[0, 0], expected, rtol=1e-15)
+    np.testing.assert_allclose(oracle.forward(trial)["attention_weights"].value[0, 0], expected, rtol=1e-15)
 
 
 def test_additive_by_hand():
@@ -99,7 +100,8 @@ def test_additive_by_hand():
     """
     scoring = {"attention.W_q.weight": [[1], [0]], "attention.W_k.weight": [[0], [1]], "attention.w_v.weight": [[2, 3]]}
     parameters = TWO_HEADS.parameters | {name: np.array(w, float) for name, w in scoring.items()}
-    stages = oracle.forward(replace(TWO_HEADS, parameters=parameters))
+    config = replace(TWO_HEADS.config, scoring=Additive(2))
+    stages = oracle.forward(replace(TWO_HEADS, config=config, parameters=parameters))
     np.testing.assert_allclose(stages["scores"].value[0, 0, 0], [1.6, 1.6 + 3 * tanh(1), 1.6 + 3 * tanh(5)], rtol=1e-14)
     power = exp(3 * tanh(1))
     weights = stages["attention_weights"].value[0, 0, 0]

@@ -23,7 +23,7 @@ import numpy as np
 from shared_tests.cases.case import Config
 from shared_tests.frameworks import FRAMEWORKS
 from shared_tests.harness.backend import Backend
-from shared_tests.harness.find import find_layer
+from shared_tests.harness.find import find_layer, place
 
 PEERS = {framework.package: framework.peer for framework in FRAMEWORKS}
 """Ours, and the framework's own layer."""
@@ -151,8 +151,7 @@ def fits(shape: Shape, contestant: str, step: str = "forward") -> bool:
 def prepare(name: str, contestant: str, shape: Shape, step: str, device: str | None = None) -> Callable[[], None]:
     """The call that is timed."""
     subject = find_layer(PEERS[name] if contestant.startswith("builtin") else name)
-    if device is not None:
-        subject.backend.place(device)
+    place(subject, device)
     if contestant.startswith("builtin"):
         layer = subject.make(shape.hidden, shape.heads)
     else:
@@ -174,9 +173,9 @@ def times(name: str, shape: Shape, step: str, rounds: int, device: str | None = 
     """Every contestant's time, from interleaved rounds. Training asks for no weights, so builtin is one."""
     wanted = [c for c in CONTESTANTS if fits(shape, c, step) and not (step == "training" and c == "builtin, weights")]
     calls = {contestant: prepare(name, contestant, shape, step, device) for contestant in wanted}
-    backend = find_layer(name).backend
-    if device is not None:
-        backend.place(device)
+    subject = find_layer(name)
+    place(subject, device)
+    backend = subject.backend
     with backend.numbers("float32"):
         calls["product"] = partial(_on_device, backend, backend.product(PRODUCT))
     for call in calls.values():

@@ -9,7 +9,7 @@ import numpy as np
 
 from shared_tests.cases.case import Case, Config, draw
 from shared_tests.harness import oracle
-from shared_tests.harness.judge import ask, ask_gradients
+from shared_tests.harness.asking import ask, ask_gradients
 from shared_tests.harness.rounding import Array, Rounded
 from shared_tests.harness.scoring import Additive
 from shared_tests.harness.subject import Subject, claims, in_words, offers
