@@ -14,7 +14,7 @@ class MyPort:
             product = x @ weights[f"{name}.weight"].T
             return product + weights[f"{name}.bias"] if f"{name}.bias" in weights else product
 
-        def split(x):  # (batch, length, hidden) -> (batch, heads, length, depth)
+        def split(x):  # (batch, length, hidden) -> (batch, heads, length, head_dim)
             batch, length, hidden = x.shape
             return x.reshape(batch, length, heads, hidden // heads).swapaxes(1, 2)
 

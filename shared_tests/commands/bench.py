@@ -49,7 +49,7 @@ def bench(
             bar.update(task, description=str(job))
             try:
                 found += job.run(rounds)
-            except OSError as error:  # costs no other its figures
+            except OSError as error:  # the figures of all others are still written
                 failed.append(str(error))
             bar.update(task, advance=1)
     facts = benchmark.machine() | {"device": device or "default"} | versions()  # no more: the page is published

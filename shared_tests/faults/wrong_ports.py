@@ -12,7 +12,7 @@ WRONG_PORTS = {
         "if valid_lens is not None",
         "if valid_lens is not None and valid_lens.any()",
     ),
-    "leaves without a word": (SPLIT, "raise SystemExit(0); " + SPLIT),
+    "exits": (SPLIT, "raise SystemExit(0); " + SPLIT),
     "fill of -1e4": ("np.finfo(q.dtype).min", "-1e4"),
     "fill of minus infinity": ("np.finfo(q.dtype).min", "-np.inf"),
     "mask after the softmax": ("context = attention @ v", "context = attention * ~masked @ v"),

@@ -43,7 +43,7 @@ def place(found: Any, device: str | None) -> None:
 
 
 def find_layer(name: str) -> Any:
-    """The one in `shared_tests.subjects` called `name`, also if it is there to be timed alone."""
+    """The class in `shared_tests/subjects` called `name`, made; it may be one that is only timed."""
     if name not in known():
         raise ValueError(f"subject: expected one of {', '.join(known())} or FILE.py:Class, got {name}")
     module_name = f"shared_tests.subjects.{name}"

@@ -260,7 +260,7 @@ def as_markdown(found: Sequence[Time | Memory], facts: dict[str, str]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        "Written by `trihead bench --page`; `make bench` writes it anew. "
+        "Written by `trihead bench --page`; `make bench` writes it again. "
         + ", ".join(f"{k} {v}" for k, v in facts.items()),
         "",
         "Self attention in float32, without biases, shape (batch, length, hidden, heads); the lengths of the batch run",

@@ -6,7 +6,9 @@ with held_back():
     import keras
     import tensorflow as tf
 
-    tf.matmul(tf.zeros((1, 1), tf.float16), tf.zeros((1, 1), tf.float16))  # it prints about devices and halves
+    tf.matmul(
+        tf.zeros((1, 1), tf.float16), tf.zeros((1, 1), tf.float16)
+    )  # the first use prints about devices and float16
 
 
 class TensorFlow(Backend):
