@@ -20,7 +20,7 @@ BLOCKS = [2**20, 64, 10]
 
 
 KERNEL = ("torch_impl", "common mean")
-"""PyTorch's kernel computes the attention weights again from a rounded logarithm of their sum: where scores are far from 0, 20 sigma."""
+"""PyTorch's kernel computes attention weights again from a rounded logarithm of their sum: 20 sigma for far scores."""
 
 
 def off(subject, trial, name, actual, truth):
