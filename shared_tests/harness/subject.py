@@ -55,7 +55,7 @@ def offers(subject: Any, capability: str) -> bool:
 def claims(subject: Subject, case: Case, dtype: str) -> bool:
     """Whether a subject claims all that a case asks for."""
     scoring = case.config.scoring.claim
-    able = (not scoring or getattr(subject, scoring)) and (not case.dropout or offers(subject, "with_mask"))
+    able = (not scoring or getattr(subject, scoring, False)) and (not case.dropout or offers(subject, "with_mask"))
     return dtype in subject.dtypes and able
 
 
