@@ -62,10 +62,10 @@ def _expected(parameter: nnx.Param) -> tuple[tuple[int, ...], float]:
 
 def _to_canonical(parameter: nnx.Param) -> np.ndarray:
     """A kernel is (in, out), so it is transposed; a bias, having one axis, stays as it is."""
-    array = np.array(parameter[...].T, order="C")
+    array = np.array(np.asarray(parameter[...]).T, order="C")
     return array.astype(np.float32) if array.dtype == jnp.bfloat16 else array
 
 
 def _from_canonical(parameter: nnx.Param, array: np.ndarray) -> None:
     with jax.enable_x64(True):  # a float64 parameter stays one, wherever this is called
-        parameter[...] = jnp.asarray(array.T.astype(parameter.dtype))
+        parameter[...] = jax.device_put(array.T.astype(parameter.dtype))

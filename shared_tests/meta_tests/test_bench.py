@@ -32,9 +32,10 @@ def test_only_what_fits_is_run():
     assert bench.fits(Shape(1, 2**20, 8, 8), "fused")
 
 
+@pytest.mark.parametrize("device", [None, "cpu"])
 @pytest.mark.parametrize("name", OURS)
-def test_every_contestant_is_timed(name):
-    forward, training = (list(bench.times(name, SMALL, step, 1)) for step in bench.STEPS)
+def test_every_contestant_is_timed(name, device):
+    forward, training = (list(bench.times(name, SMALL, step, 1, device)) for step in bench.STEPS)
     assert [t.contestant for t in forward] == list(bench.CONTESTANTS)
     assert [t.contestant for t in training] == ["materialized", "fused", "builtin"]
     medians = {t.contestant: t.median for t in forward}

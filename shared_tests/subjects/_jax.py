@@ -28,7 +28,7 @@ class Jax(Backend):
         return context
 
     def tensor(self, array, dtype):
-        return jnp.asarray(array, dtype if array.dtype.kind == "f" else None)
+        return jax.device_put(array.astype(jnp.dtype(dtype)) if array.dtype.kind == "f" else array)
 
     def array(self, tensor):
         return np.array(tensor, np.float32 if tensor.dtype == jnp.bfloat16 else None)

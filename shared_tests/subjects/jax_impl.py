@@ -81,7 +81,7 @@ class JaxImpl(Implementation):
 
 def _zeros(leaf):
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return jax.random.key(0) if is_key else jnp.asarray(np.zeros(leaf.shape, leaf.dtype))
+    return jax.random.key(0) if is_key else jax.device_put(np.zeros(leaf.shape, leaf.dtype))
 
 
 class Mask(nnx.Module):
