@@ -7,15 +7,20 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-from shared_tests.cases.case import draw
+from shared_tests.cases.case import Trial, draw
 from shared_tests.cases.table import CASES
-from shared_tests.harness import oracle
 from shared_tests.harness.find import find
 from shared_tests.harness.judge import judge, pairs
 from shared_tests.harness.known import Finding
 from shared_tests.harness.report import Report
+from shared_tests.harness.rounding import Expected
+from shared_tests.harness.truth import Expectations, Oracle, Truth
+
+Question = tuple[str, tuple[Any, ...]]
+"""What a process asks of the oracle: a method of `Oracle`, and its arguments, a trial by case and dtype."""
 
 
 def judge_apart(
@@ -25,13 +30,14 @@ def judge_apart(
 
     Raises what finding a subject raises, and OSError if a process ends without a verdict.
     """
-    context, reports = get_context("spawn"), {}
+    context, oracle = get_context("spawn"), _Remembering()
+    reports: dict[str, Report] = {}
     waiting: dict[Any, str] = {}
     for name in names:
-        receiver, sender = context.Pipe(duplex=False)
-        context.Process(target=_judge, args=(sender, name, device, programs), daemon=True).start()
-        sender.close()  # the other process has it: when that ends, so does the pipe
-        waiting[receiver] = name
+        mine, theirs = context.Pipe()
+        context.Process(target=_judge, args=(theirs, name, device, programs), daemon=True).start()
+        theirs.close()  # the other process has it: when that ends, so does the pipe
+        waiting[mine] = name
     while waiting:
         ready: Any
         for ready in wait(list(waiting)):
@@ -43,30 +49,74 @@ def judge_apart(
                 raise heard
             if isinstance(heard, Report):
                 reports[waiting.pop(ready)] = heard
-            else:
+            elif isinstance(heard, str):
                 advance(heard)
-    return _together([reports[name] for name in names])
+            else:
+                ready.send(oracle.answer(heard))
+    return _together([reports[name] for name in names], oracle)
 
 
-def _judge(sender: Connection, name: str, device: str | None, programs: Path | None) -> None:
-    """What a process does: sends each trial's name as it begins, and in the end a report or an error."""
+class _Remembering(Oracle):
+    """The oracle of the process that the others ask, which computes everything once."""
+
+    def __init__(self) -> None:
+        self._answers: dict[Question, Any] = {}
+
+    def answer(self, question: Question) -> Any:
+        """What a method of the oracle says to these arguments."""
+        if question not in self._answers:
+            method, arguments = question
+            if method == "of":
+                case, dtype, gradients = arguments
+                self._answers[question] = self.of(draw(case, CASES[case], dtype), gradients)
+            else:
+                self._answers[question] = self.of_training(*arguments)
+        return self._answers[question]
+
+
+class _Asking(Oracle):
+    """The oracle of a process that is judging: it asks the first process."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe, self._lock = pipe, Lock()
+
+    def of(self, trial: Trial, gradients: bool) -> Truth:
+        return self._ask("of", trial.name, trial.dtype, gradients)
+
+    def of_training(self, optimizer: str, dtype: str) -> list[tuple[Expected, Expectations]]:
+        return self._ask("of_training", optimizer, dtype)
+
+    def tell(self, message: Any) -> None:
+        """Sends what is no question."""
+        with self._lock:
+            self._pipe.send(message)
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        with self._lock:  # trials are judged in several threads
+            self._pipe.send((method, arguments))
+            return self._pipe.recv()
+
+
+def _judge(pipe: Connection, name: str, device: str | None, programs: Path | None) -> None:
+    """What a process does: tells each trial's name as it begins, and in the end a report or an error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one, and ends it
+    oracle = _Asking(pipe)
     try:
-        sender.send(judge(find(name, device, programs), advance=sender.send))
+        oracle.tell(judge(find(name, device, programs), advance=oracle.tell, oracle=oracle))
     except Exception as error:
-        sender.send(error)
+        oracle.tell(error)
 
 
-def _together(reports: Sequence[Report]) -> Report:
+def _together(reports: Sequence[Report], oracle: _Remembering) -> Report:
     """One report of several, each on one subject, with every two of them compared."""
     names = [name for report in reports for name in report.subjects]
     findings = [finding for report in reports for finding in report.findings]
     devices = {name: device for report in reports for name, device in report.devices.items()}
-    return Report(names, findings + list(_pairs(reports)), devices)
+    return Report(names, findings + list(_pairs(reports, oracle)), devices)
 
 
-def _pairs(reports: Sequence[Report]) -> Iterator[Finding]:
+def _pairs(reports: Sequence[Report], oracle: _Remembering) -> Iterator[Finding]:
     for case in CASES:
         answers = {name: answer for report in reports for name, answer in report.answers.get(case, {}).items()}
         if len(answers) > 1:
-            yield from pairs(answers, oracle.forward(draw(case, CASES[case], "float64")), case)
+            yield from pairs(answers, oracle.answer(("of", (case, "float64", True))), case)

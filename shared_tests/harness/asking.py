@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from shared_tests.cases.case import Trial
-from shared_tests.harness import compare, oracle
+from shared_tests.harness import compare
 from shared_tests.harness.compare import Verdict
-from shared_tests.harness.rounding import Array, Rounded
+from shared_tests.harness.rounding import Array, Expected
 from shared_tests.harness.subject import Subject, in_words, offers
+from shared_tests.harness.truth import Truth
 
 GARBAGE = 50.0
 
@@ -34,9 +35,7 @@ def guarded(clause: str, verdicts: Iterator[tuple[str, Verdict]]) -> Iterator[tu
         yield clause, compare.failure(in_words(error))
 
 
-def clauses(
-    subject: Any, trial: Trial, truth: oracle.Stages, answers: dict[str, Answer]
-) -> Iterator[tuple[str, Verdict]]:
+def clauses(subject: Any, trial: Trial, truth: Truth, answers: dict[str, Answer]) -> Iterator[tuple[str, Verdict]]:
     """All clauses on one subject; its answer in float64 is kept for the pairs."""
     mine = deepcopy(trial)
     model = subject.build(trial.config, mine.parameters, trial.dtype)
@@ -82,8 +81,8 @@ def _floating(what: str, array: Any) -> Array:
     return array
 
 
-def _answer_clauses(answer: Answer, trial: Trial, truth: oracle.Stages) -> Iterator[tuple[str, Verdict]]:
-    output, weights = truth["output"], truth["attention_weights"]
+def _answer_clauses(answer: Answer, trial: Trial, truth: Truth) -> Iterator[tuple[str, Verdict]]:
+    output, weights = truth.stages["output"], truth.stages["attention_weights"]
     yield "1.1", compare.shape_and_dtype(answer.output, output.value.shape, trial.dtype)
     yield "1.1", compare.shape_and_dtype(answer.attention_weights, weights.value.shape, trial.dtype)
     yield "2.1", compare.within_gate(answer.output, output)
@@ -98,7 +97,7 @@ def _answer_clauses(answer: Answer, trial: Trial, truth: oracle.Stages) -> Itera
     yield "3.2", compare.within_gate(answer.attention_weights[uniform], weights[uniform])
 
 
-def _turned_clauses(subject: Subject, model: Any, trial: Trial, truth: oracle.Stages) -> Iterator[tuple[str, Verdict]]:
+def _turned_clauses(subject: Subject, model: Any, trial: Trial, truth: Truth) -> Iterator[tuple[str, Verdict]]:
     """The entries of the batch in reverse: the same model owes them the same, whatever it was asked before."""
     if trial.keep is not None:
         return
@@ -109,7 +108,10 @@ def _turned_clauses(subject: Subject, model: Any, trial: Trial, truth: oracle.St
     )
     answer = ask(subject, model, turned)
     for clause, stage in (("2.1", "output"), ("2.2", "attention_weights")):
-        yield clause, replace(compare.within_gate(getattr(answer, stage)[::-1], truth[stage]), what="entries reversed")
+        yield (
+            clause,
+            replace(compare.within_gate(getattr(answer, stage)[::-1], truth.stages[stage]), what="entries reversed"),
+        )
 
 
 def _repeat_clauses(
@@ -142,15 +144,15 @@ def _padding(trial: Trial) -> Array:
     return np.arange(trial.keys.shape[1]) >= reach[:, None]
 
 
-def _stage_clauses(subject: Any, model: Any, trial: Trial, truth: oracle.Stages) -> Iterator[tuple[str, Verdict]]:
+def _stage_clauses(subject: Any, model: Any, trial: Trial, truth: Truth) -> Iterator[tuple[str, Verdict]]:
     stages = _by_name("stages", subject.stages(model, *trial.inputs))
-    for name in truth:
-        yield "2.5", named(name, stages, truth[name])
+    for name, expected in truth.stages.items():
+        yield "2.5", named(name, stages, expected)
 
 
-def _gradient_clauses(subject: Any, model: Any, trial: Trial, truth: oracle.Stages) -> Iterator[tuple[str, Verdict]]:
+def _gradient_clauses(subject: Any, model: Any, trial: Trial, truth: Truth) -> Iterator[tuple[str, Verdict]]:
     gradients = ask_gradients(subject, model, trial)
-    for name, gradient in oracle.backward(trial, truth).items():
+    for name, gradient in truth.gradients.items():
         yield "4.2" if name in trial.parameters else "4.1", named(name, gradients, gradient)
     untouched = _padding(trial) & (trial.lengths > 0).all(axis=1, keepdims=True)
     for x in ("keys", "values"):
@@ -165,7 +167,7 @@ def _parameter_clauses(subject: Any, model: Any, trial: Trial) -> Iterator[tuple
         yield "5.1", compare.same_bits(exported.get(name, np.empty(0)), array, name)
 
 
-def named(name: str, arrays: Mapping[str, Array], truth: Rounded) -> Verdict:
+def named(name: str, arrays: Mapping[str, Array], truth: Expected) -> Verdict:
     if name not in arrays:
         return replace(compare.failure("missing"), what=name)
     return replace(compare.within_gate(arrays[name], truth), what=name)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared_tests.harness.rounding import FORMATS, GATE, Array, Rounded, to_format
+from shared_tests.harness.rounding import FORMATS, GATE, Array, Expected, Rounded, to_format
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def shape_and_dtype(actual: Array, shape: tuple[int, ...], dtype: str) -> Verdic
     return Verdict(1)
 
 
-def within_gate(actual: Array, truth: Rounded) -> Verdict:
+def within_gate(actual: Array, truth: Expected | Rounded) -> Verdict:
     """Each element lies within GATE sigma of the truth."""
     if actual.shape != truth.value.shape:
         return failure(f"expected shape {truth.value.shape}, got {actual.shape}", max(truth.value.size, 1))
@@ -68,7 +68,7 @@ def within_gate(actual: Array, truth: Rounded) -> Verdict:
     return Verdict(actual.size, failed, float(deviation[worst]), note=note if failed else "")
 
 
-def bit_identical(left: Array, right: Array, truth: Rounded) -> Verdict:
+def bit_identical(left: Array, right: Array, truth: Expected | Rounded) -> Verdict:
     """Two float64 arrays are one after rounding to float32.
 
     An element that differs is excused if its own interval, GATE sigma about the truth, holds a
@@ -102,7 +102,7 @@ def rows_sum_to_one(weights: Array, dtype: str) -> Verdict:
     form, squares, keys = FORMATS[dtype], (weights.astype(np.float64) ** 2).sum(-1), weights.shape[-1]
     variance = form.unit**2 / 3 * squares + form.sums**2 / 3 * keys * (squares + 1 / 3) + keys * form.floor**2
     sums = weights.astype(np.float64).sum(-1)
-    return within_gate(sums, Rounded(np.ones_like(sums), variance, form))
+    return within_gate(sums, Expected(np.ones_like(sums), np.sqrt(variance)))
 
 
 def _same(left: Array, right: Array) -> Array:

@@ -18,14 +18,15 @@ import numpy as np
 from shared_tests.cases.case import Case, Trial, draw
 from shared_tests.cases.refusals import REFUSALS
 from shared_tests.cases.table import CASES, DIGITS
-from shared_tests.harness import compare, oracle
+from shared_tests.harness import compare
 from shared_tests.harness.asking import Answer, clauses, guarded, named
 from shared_tests.harness.known import Finding, excuse
 from shared_tests.harness.refusing import refuses
 from shared_tests.harness.report import Report
 from shared_tests.harness.rounding import to_format
 from shared_tests.harness.subject import Subject, as_subject, claims, offers
-from shared_tests.harness.training import RATES, compared_batches, initial_parameters, reference
+from shared_tests.harness.training import RATES, compared_batches, initial_parameters
+from shared_tests.harness.truth import Oracle, Truth
 
 TRAININGS = tuple(product(RATES, ("float64", "float32")))
 OF_DROPOUT = ("2.1", "2.2", "4.1", "4.2")
@@ -38,16 +39,20 @@ Part = Callable[[], list[Finding]]
 
 
 def judge(
-    *subjects: Any, cases: Mapping[str, Case] | None = None, advance: Callable[[str], None] = lambda _: None
+    *subjects: Any,
+    cases: Mapping[str, Case] | None = None,
+    advance: Callable[[str], None] = lambda _: None,
+    oracle: Oracle | None = None,
 ) -> Report:
     """Judges subjects on these cases, in every dtype that each claims; on everything there is if cases is None.
 
-    `advance` hears of each trial and each training as it begins. A subject need not derive from `Subject`.
+    `advance` hears of each trial and each training as it begins; `oracle` is where the truth comes from, if not from
+    this process. A subject need not derive from `Subject`.
     """
-    judged, answers = [as_subject(subject) for subject in subjects], Answers()
-    parts = _trials(judged, CASES if cases is None else cases, answers, advance)
+    judged, answers, oracle = [as_subject(subject) for subject in subjects], Answers(), oracle or Oracle()
+    parts = _trials(judged, CASES if cases is None else cases, oracle, answers, advance)
     if cases is None:
-        parts = _trainings(judged, advance) + parts  # the longest first
+        parts = _trainings(judged, oracle, advance) + parts  # the longest first
         findings = excuse([f for subject in judged for f in _refusals(subject)] + _side_by_side(judged, parts))
     else:
         findings = _side_by_side(judged, parts)
@@ -55,21 +60,25 @@ def judge(
     return Report([s.name for s in judged], findings, devices, answers)
 
 
-def _trainings(subjects: Sequence[Subject], advance: Callable[[str], None]) -> list[Part]:
+def _trainings(subjects: Sequence[Subject], oracle: Oracle, advance: Callable[[str], None]) -> list[Part]:
     def part(optimizer: str, dtype: str) -> list[Finding]:
         advance(f"{optimizer}, {dtype}")
-        return list(_training(subjects, optimizer, dtype))
+        return list(_training(subjects, oracle, optimizer, dtype))
 
     return [partial(part, *training) for training in TRAININGS]
 
 
 def _trials(
-    subjects: Sequence[Subject], cases: Mapping[str, Case], answers: Answers, advance: Callable[[str], None]
+    subjects: Sequence[Subject],
+    cases: Mapping[str, Case],
+    oracle: Oracle,
+    answers: Answers,
+    advance: Callable[[str], None],
 ) -> list[Part]:
     def part(name: str, dtype: str) -> list[Finding]:
         advance(f"{name}, {dtype}")
         able = [s for s in subjects if claims(s, cases[name], dtype)]
-        return _judge_trial(able, draw(name, cases[name], dtype), answers)
+        return _judge_trial(able, oracle, draw(name, cases[name], dtype), answers)
 
     return [partial(part, name, dtype) for name, case in cases.items() for dtype in case.dtypes]
 
@@ -86,10 +95,10 @@ def _refusals(subject: Subject) -> Iterator[Finding]:
             yield Finding("6", subject.name, "bad inputs", "", refuses(subject, row))
 
 
-def _training(subjects: Iterable[Any], optimizer: str, dtype: str) -> Iterator[Finding]:
+def _training(subjects: Iterable[Any], oracle: Oracle, optimizer: str, dtype: str) -> Iterator[Finding]:
     """Each subject's losses, and its parameters after every step, against the oracle of training."""
     able = [s for s in subjects if offers(s, "train") and dtype in s.dtypes]
-    steps = list(reference(optimizer, dtype)) if able else []
+    steps = oracle.of_training(optimizer, dtype) if able else []
     start = {name: to_format(array, dtype) for name, array in initial_parameters().items()}
     for subject in able:
         training = subject.train(DIGITS, start, compared_batches(), optimizer, RATES[optimizer], dtype)
@@ -101,9 +110,11 @@ def _training(subjects: Iterable[Any], optimizer: str, dtype: str) -> Iterator[F
                 yield Finding(clause, subject.name, case, dtype, named(name, parameters, truth))
 
 
-def _judge_trial(subjects: Iterable[Subject], trial: Trial, every: Answers) -> list[Finding]:
+def _judge_trial(subjects: Sequence[Subject], oracle: Oracle, trial: Trial, every: Answers) -> list[Finding]:
     """All clauses on one trial: each subject against the oracle, then every pair against each other."""
-    truth = oracle.forward(trial)
+    if not subjects:
+        return []
+    truth = oracle.of(trial, gradients=any(offers(subject, "gradients") for subject in subjects))
     findings: list[Finding] = []
     answers: dict[str, Answer] = {}
     for subject in subjects:
@@ -112,16 +123,16 @@ def _judge_trial(subjects: Iterable[Subject], trial: Trial, every: Answers) -> l
             findings.append(Finding("8.3" if of_dropout else clause, subject.name, trial.name, trial.dtype, verdict))
     if answers:
         every[trial.name] = answers
-    parties = {**answers, "oracle": Answer(truth["output"].value, truth["attention_weights"].value)}
+    parties = {**answers, "oracle": Answer(*(truth.stages[stage].value for stage in ("output", "attention_weights")))}
     return findings + list(pairs(parties, truth, trial.name))
 
 
-def pairs(parties: Mapping[str, Answer], truth: oracle.Stages, case: str) -> Iterator[Finding]:
+def pairs(parties: Mapping[str, Answer], truth: Truth, case: str) -> Iterator[Finding]:
     """Every two parties, in float64, on outputs and attention weights rounded to float32."""
     for left, right in combinations(parties, 2):
         for stage in ("output", "attention_weights"):
             arrays = getattr(parties[left], stage), getattr(parties[right], stage)
-            verdict = compare.bit_identical(*arrays, truth[stage])
+            verdict = compare.bit_identical(*arrays, truth.stages[stage])
             verdict = replace(verdict, what=f"{stage} of {left} and {right}")
             for name in (left, right):
                 if name != "oracle":

@@ -1,4 +1,4 @@
-"""The oracle: multi-head attention from its definition, one batch entry, query and head at a time.
+"""The oracle: multi-head attention from its definition, each head with rows of its own in the weights.
 
 It is no fourth port. Head h is rows h*d to (h+1)*d of each projection's weight, so nothing is
 split by a reshape, repeated or transposed, and a masked key is left out of the softmax, not
@@ -7,123 +7,151 @@ filled. Every number carries the noise that the judged dtype would make (`roundi
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 
 from shared_tests.cases.case import Trial
-from shared_tests.harness.rounding import Rounded, flat, sum_of_products
+from shared_tests.harness.rounding import FORMATS, Array, Rounded, flat, sum_of_products
 
 Stages = dict[str, Rounded]
-Parameters = dict[str, Rounded]
+Parameters = Mapping[str, Rounded]
 PROJECTIONS = {"queries": "W_q", "keys": "W_k", "values": "W_v"}
 
 
-def forward(trial: Trial) -> Stages:
+def forward(trial: Trial, parameters: Parameters | None = None) -> Stages:
     """Every stage of the layer by name, in order (contract, clause 2.5), each with its noise.
 
     projected_queries (batch, queries, heads * head_dim), and so keys and values; split_queries
     (batch, heads, queries, head_dim), and so keys and values; scores, before the mask, and
     attention_weights (batch, heads, queries, keys); context (batch, heads, queries, head_dim);
     concatenation (batch, queries, heads * head_dim); output (batch, queries, num_hiddens).
+
+    parameters: those of the trial, exact, if none are given.
     """
-    stages, parameters, lengths = _blank_stages(trial), _exact_parameters(trial), trial.lengths
-    score = trial.config.scoring.score
-    for b in range(len(trial.queries)):
-        for h, rows in enumerate(_head_rows(trial)):
-            for x, name in PROJECTIONS.items():
-                head = _project(Rounded.exact(getattr(trial, x)[b], trial.dtype), parameters, name, rows)
-                stages[f"projected_{x}"][b, :, rows] = stages[f"split_{x}"][b, h] = head
-        for i, length in enumerate(lengths[b]):
-            blocks = []
-            for h, rows in enumerate(_head_rows(trial)):
-                scores = score(stages["split_queries"][b, h, i], stages["split_keys"][b, h], parameters)
-                row = _softmax(scores, length)
-                attended = len(row.value)
-                context = _dropped(row, trial, (b, h, i)) @ stages["split_values"][b, h, :attended]
-                stages["scores"][b, h, i] = scores
-                stages["attention_weights"][b, h, i, :attended] = row
-                stages["context"][b, h, i] = stages["concatenation"][b, i, rows] = context
-                blocks.append((context, parameters["W_o.weight"][:, rows].T))
-            stages["output"][b, i] = sum_of_products(blocks + _bias(context, parameters, "W_o"))
-    return stages
+    given, parameters = _given(trial, parameters, "forward")
+    split = {x: _project(given[x], parameters, name, _head_rows(trial)) for x, name in PROJECTIONS.items()}
+    scores = trial.config.scoring.score(split["queries"], split["keys"], parameters)
+    weights = _softmax(scores, trial)
+    context = sum_of_products([(_dropped(weights, trial), split["values"])], _attended(trial)[:, None, :, None])
+    concatenation = _side_by_side(context, trial)
+    output = sum_of_products([(concatenation, parameters["W_o.weight"].T), *_bias(concatenation, parameters, "W_o")])
+    return {
+        **{f"projected_{x}": _side_by_side(heads, trial) for x, heads in split.items()},
+        **{f"split_{x}": heads for x, heads in split.items()},
+        "scores": scores,
+        "attention_weights": weights,
+        "context": context,
+        "concatenation": concatenation,
+        "output": output,
+    }
 
 
-def backward(trial: Trial, stages: Stages, cotangent: Rounded | None = None) -> dict[str, Rounded]:
+def backward(
+    trial: Trial, stages: Stages, cotangent: Rounded | None = None, parameters: Parameters | None = None
+) -> dict[str, Rounded]:
     """Gradients of sum(output * cotangent) by "queries", "keys", "values" and each canonical parameter name.
 
-    cotangent: that of the trial, exact, if none is given.
+    cotangent and parameters: those of the trial, exact, if none are given.
     """
-    parameters, lengths = _exact_parameters(trial), trial.lengths
-    cotangent = Rounded.exact(trial.cotangent, trial.dtype) if cotangent is None else cotangent
-    slopes = stages["scores"].zeros(*stages["scores"].value.shape)  # gradient of the scores
-    for b in range(len(trial.queries)):
-        for h, rows in enumerate(_head_rows(trial)):
-            values, row = stages["split_values"][b, h], stages["attention_weights"][b, h]
-            for i, length in enumerate(lengths[b]):  # a uniform row, of length 0, depends on no score
-                of_kept = values[:length] @ (cotangent[b, i] @ parameters["W_o.weight"][:, rows])
-                of_row = _dropped(of_kept, trial, (b, h, i))
-                slopes[b, h, i, :length] = row[i, :length] * (of_row - row[i, :length] @ of_row)
+    given, parameters = _given(trial, parameters, "backward")
+    form = given["queries"].form
+    stages = {name: stage.under(form) for name, stage in stages.items()}
+    cotangent = given["cotangent"] if cotangent is None else cotangent.under(form)
+    rows = _head_rows(trial)
+    of_context = cotangent[:, None] @ parameters["W_o.weight"][:, rows].swapaxes(0, 1)  # (out, heads, d): by head
+    slopes = _score_slopes(trial, stages, of_context)
     split, gradients = trial.config.scoring.backward(slopes, stages["split_queries"], stages["split_keys"], parameters)
-    of_context = [cotangent @ parameters["W_o.weight"][:, rows] for rows in _head_rows(trial)]
-    kept = _dropped(stages["attention_weights"], trial)
-    split["values"] = [kept[:, h].swapaxes(1, 2) @ of_context[h] for h in range(len(of_context))]
+    split["values"] = _dropped(stages["attention_weights"], trial).T @ of_context
     gradients |= _parameter_gradients(cotangent, stages["concatenation"], parameters, "W_o")
     for x, name in PROJECTIONS.items():
-        blocks = [(split[x][h], parameters[f"{name}.weight"][rows]) for h, rows in enumerate(_head_rows(trial))]
-        gradients[x] = sum_of_products(blocks)
-        projected = stages[f"projected_{x}"].zeros(*stages[f"projected_{x}"].value.shape)
-        for h, rows in enumerate(_head_rows(trial)):
-            projected[:, :, rows] = split[x][h]
-        inputs = Rounded.exact(getattr(trial, x), trial.dtype)
-        gradients |= _parameter_gradients(projected, inputs, parameters, name)
+        projected = _side_by_side(split[x], trial)
+        gradients[x] = projected @ parameters[f"{name}.weight"]
+        gradients |= _parameter_gradients(projected, given[x], parameters, name)
     return gradients
 
 
-def _head_rows(trial: Trial) -> list[slice]:
-    """The rows of each head in W_q, W_k and W_v, which are its columns in W_o."""
+def _given(trial: Trial, parameters: Parameters | None, direction: str) -> tuple[Stages, Stages]:
+    """The arrays of the trial, exact, and the parameters, exact if none are given, with a generator of their own."""
+    form = FORMATS[trial.dtype].seeded(trial.name, trial.dtype, direction)
+    arrays = {x: Rounded.exact(getattr(trial, x), form) for x in (*PROJECTIONS, "cotangent")}
+    if parameters is None:
+        return arrays, {name: Rounded.exact(array, form) for name, array in trial.parameters.items()}
+    return arrays, {name: parameter.under(form) for name, parameter in parameters.items()}
+
+
+def _head_rows(trial: Trial) -> Array:
+    """(heads, head_dim): the rows of each head in W_q, W_k and W_v, which are its columns in W_o."""
     head_dim = trial.config.head_dim
-    return [slice(h * head_dim, (h + 1) * head_dim) for h in range(trial.config.num_heads)]
+    return np.array([range(h * head_dim, (h + 1) * head_dim) for h in range(trial.config.num_heads)])
 
 
-def _exact_parameters(trial: Trial) -> Parameters:
-    return {name: Rounded.exact(array, trial.dtype) for name, array in trial.parameters.items()}
+def _project(x: Rounded, parameters: Parameters, name: str, rows: Array) -> Rounded:
+    """(batch, heads, length, head_dim): the projection by each head's rows."""
+    x = x[:, None]
+    return sum_of_products([(x, parameters[f"{name}.weight"][rows].T), *_bias(x, parameters, name, rows[:, None])])
 
 
-def _blank_stages(trial: Trial) -> Stages:
-    (batch, queries, _), keys = trial.queries.shape, trial.keys.shape[1]
-    config = trial.config
-    width, lengths = config.num_heads * config.head_dim, {"queries": queries, "keys": keys, "values": keys}
-    shapes: dict[str, tuple[int, ...]] = {f"projected_{x}": (batch, length, width) for x, length in lengths.items()}
-    shapes |= {f"split_{x}": (batch, config.num_heads, length, config.head_dim) for x, length in lengths.items()}
-    shapes |= dict.fromkeys(("scores", "attention_weights"), (batch, config.num_heads, queries, keys))
-    shapes |= {"context": (batch, config.num_heads, queries, config.head_dim)}
-    shapes |= {"concatenation": (batch, queries, width), "output": (batch, queries, config.num_hiddens)}
-    return {name: Rounded.exact(np.zeros(shape), trial.dtype) for name, shape in shapes.items()}
-
-
-def _project(x: Rounded, parameters: Parameters, name: str, rows: slice) -> Rounded:
-    return sum_of_products([(x, parameters[f"{name}.weight"][rows].T), *_bias(x, parameters, name, rows)])
-
-
-def _bias(x: Rounded, parameters: Parameters, name: str, rows: slice = slice(None)) -> list[tuple[Rounded, Rounded]]:
+def _bias(x: Rounded, parameters: Parameters, name: str, rows: Array | tuple[()] = ()) -> list[tuple[Rounded, Rounded]]:
     """A projection's bias as one more block of its sum: 1 times the bias."""
     if f"{name}.bias" not in parameters:
         return []
-    return [(x.ones(*x.value.shape[:-1], 1), parameters[f"{name}.bias"][None, rows])]
+    bias = parameters[f"{name}.bias"]
+    return [(x.ones(*x.value.shape[:-1], 1), bias[None] if isinstance(rows, tuple) else bias[rows])]
 
 
-def _softmax(scores: Rounded, length: int) -> Rounded:
-    """The attention weights of the keys attended to: the first `length`, or all of them, uniformly, for 0."""
-    return scores[:length].softmax() if length > 0 else scores.ones(len(scores.value)) / len(scores.value)
+def _side_by_side(heads: Rounded, trial: Trial) -> Rounded:
+    """What is (batch, heads, length, head_dim) as (batch, length, heads * head_dim): each head at its rows' places."""
+    batch, _, length, _ = heads.value.shape
+    joined = heads.zeros(batch, length, trial.config.num_heads * trial.config.head_dim)
+    for h, rows in enumerate(_head_rows(trial)):
+        joined[:, :, rows] = heads[:, h]
+    return joined
 
 
-def _dropped(x: Rounded, trial: Trial, index: tuple[int, ...] = ()) -> Rounded:
+def _attended(trial: Trial) -> Array:
+    """(batch, queries): how many keys each query attends to, masked ones left out."""
+    return np.where(trial.lengths > 0, trial.lengths, trial.keys.shape[1])
+
+
+def _of_length(trial: Trial) -> Iterator[tuple[int, tuple[Array, Array]]]:
+    """Each length there is, with the entries and queries that have it."""
+    for length in np.unique(trial.lengths):
+        entries, queries = np.nonzero(trial.lengths == length)
+        yield int(length), (entries, queries)
+
+
+def _softmax(scores: Rounded, trial: Trial) -> Rounded:
+    """The attention weights: of the first `length` keys, or of all of them, uniformly, for 0; of others exactly 0."""
+    weights = scores.zeros(*scores.value.shape)
+    by_query, of_query = weights.swapaxes(1, 2), scores.swapaxes(1, 2)  # (batch, queries, heads, keys)
+    for length, (entries, queries) in _of_length(trial):
+        if length:
+            by_query[entries, queries, :, :length] = of_query[entries, queries, :, :length].softmax()
+        else:
+            by_query[entries, queries] = scores.ones(1) / scores.value.shape[-1]  # one number, so one error
+    return weights
+
+
+def _score_slopes(trial: Trial, stages: Stages, of_context: Rounded) -> Rounded:
+    """The gradient of the scores, from that of the context; a uniform row depends on no score."""
+    weights = stages["attention_weights"]
+    of_weights = _dropped(of_context @ stages["split_values"].T, trial)
+    slopes = weights.zeros(*weights.value.shape)
+    by_query, w, dw = (x.swapaxes(1, 2) for x in (slopes, weights, of_weights))  # (batch, queries, heads, keys)
+    for length, (entries, queries) in _of_length(trial):
+        if length:
+            row, of_row = w[entries, queries, :, :length], dw[entries, queries, :, :length]
+            by_query[entries, queries, :, :length] = row * (of_row - row.inner(of_row)[..., None])
+    return slopes
+
+
+def _dropped(x: Rounded, trial: Trial) -> Rounded:
     """Attention weights, or their gradient, times what dropout keeps of them."""
-    if trial.keep is None:
-        return x
-    return x * Rounded.exact(trial.keep[index][..., : x.value.shape[-1]], trial.dtype)
+    return x if trial.keep is None else x * Rounded.exact(trial.keep, x.form)
 
 
-def _parameter_gradients(slopes: Rounded, x: Rounded, parameters: Parameters, name: str) -> dict[str, Rounded]:
+def _parameter_gradients(slopes: Rounded, x: Rounded, parameters: Parameters, name: str) -> Stages:
     """Gradients of a projection's weight and bias, which sum over batch and length."""
     gradients = {f"{name}.weight": flat(slopes).T @ flat(x)}
     if f"{name}.bias" in parameters:

@@ -1,15 +1,18 @@
-"""Rounding noise, element by element: an array that carries the variance of its own error.
+"""Rounding noise, element by element: an array that carries draws of its own error.
 
-`Rounded` holds a value and the first-order variance of the error that a given floating format makes
-while computing it. Running the oracle on it yields, for every element of every
-stage, the standard deviation sigma by which a correct implementation may differ. The model,
-its sources and what it leaves out: docs/rounding.md.
+`Rounded` holds a value and, for every element, 64 draws of the first-order error that a given floating
+format makes in computing it. Each operation passes them on by its derivative and adds errors of its own,
+so what elements have in common stays in common. Running the oracle on it yields, for every element of
+every stage, the standard deviation sigma by which a correct implementation may differ. The model, its
+sources and what it leaves out: docs/rounding.md.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,16 +22,43 @@ Array = npt.NDArray[Any]
 
 GATE = 8.0
 """An element passes if it lies within this many sigma of the oracle. No other tolerance exists."""
+DRAWS = 64
+"""How many draws of the error: a word of random bits, for the signs of one element in all of them."""
+SHIFTS = np.arange(DRAWS, dtype=np.uint64)
+SIGN = np.uint64(1 << 63)
+"""The bit of a float64 that holds its sign."""
+EXP_ROUNDINGS = TANH_ROUNDINGS = 4
+"""Variance of a library exponential or tanh (up to two units in the last place), in single roundings."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """A floating format: its unit roundoff, that of the sums carried for it, its underflow floor, and a better one."""
+    """A floating format: its unit roundoff, that of the sums carried for it, its underflow floor, and a better one.
+
+    random: where the signs of errors come from. One is made for every calculation, by `seeded`, so that a trial's
+    sigma depends neither on what was computed before it nor on other threads.
+    """
 
     unit: float
     sums: float
     floor: float
     work: type[np.floating[Any]] = np.float64
+    random: np.random.Generator | None = None
+
+    def seeded(self, *words: str) -> Format:
+        """The same format with a generator that these words determine."""
+        return replace(self, random=np.random.default_rng([zlib.crc32(word.encode()) for word in words]))
+
+    def signed(self, scale: npt.ArrayLike) -> Array:
+        """(DRAWS, ...): `scale`, with a sign of its own for each element in each draw."""
+        if self.random is None:
+            raise ValueError("Format: expected a generator, as `seeded` gives it, got none")
+        scale = np.array(scale, np.float64)
+        bits = self.random.integers(0, 2**64, scale.shape, np.uint64)
+        signs = bits << SHIFTS.reshape(-1, *(1,) * scale.ndim)
+        signs &= SIGN
+        signs ^= scale.view(np.uint64)
+        return signs.view(np.float64)
 
 
 FORMATS = {
@@ -39,9 +69,6 @@ FORMATS = {
     "bfloat16": Format(2.0**-8, 2.0**-24, 2.0**-126),
     "float16": Format(2.0**-11, 2.0**-24, 2.0**-24),  # computed in float32: subnormals survive
 }
-
-EXP_ROUNDINGS = TANH_ROUNDINGS = 4
-"""Variance of a library exponential or tanh (up to two units in the last place), in single roundings."""
 
 
 def to_format(array: npt.ArrayLike, dtype: str) -> Array:
@@ -54,149 +81,206 @@ def to_format(array: npt.ArrayLike, dtype: str) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Rounded:
-    """A value, better than `form` can hold, with the variance of the error that `form` makes in computing it.
+class Expected:
+    """A value, and the standard deviation of its error: all that a result is compared with."""
 
-    Elements' errors count as independent, with one exception. After a product a @ B the error
-    that came with `a` is kept aside, as (variance of a, B), so that in (a @ B) @ C it passes
-    through B @ C, as it does in truth: columns of B that C adds up are moved by one error of a.
+    value: Array
+    sigma: Array
+
+    def __getitem__(self, index: Any) -> Expected:
+        return Expected(self.value[index], self.sigma[index])
+
+
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """A value (...), better than `form` can hold, with draws (DRAWS, ...) of the error that `form` makes of it.
+
+    An operation on two takes its own errors from the generator of the first.
     """
 
     value: Array
-    own: Array
+    errors: Array
     form: Format
-    source: tuple[Array, Array] | None = None
 
     @classmethod
-    def exact(cls, value: npt.ArrayLike, dtype: str) -> Rounded:
+    def exact(cls, value: npt.ArrayLike, form: Format) -> Rounded:
         """A number as given, free of error."""
-        form = FORMATS[dtype]
         value = np.array(value, form.work)
-        return cls(value, np.zeros(value.shape), form)
+        return cls(value, np.broadcast_to(0.0, (DRAWS, *value.shape)), form)
+
+    @classmethod
+    def of(cls, value: npt.ArrayLike, sigma: npt.ArrayLike, form: Format) -> Rounded:
+        """A number whose elements have independent errors of this size."""
+        value = np.array(value, form.work)
+        return cls(value, form.signed(np.broadcast_to(sigma, value.shape)), form)
 
     def zeros(self, *shape: int) -> Rounded:
-        """Zeros, free of error, in the same format."""
-        return Rounded(np.zeros(shape, self.form.work), np.zeros(shape), self.form)
+        """Zeros, free of error, in the same format; they can be written to."""
+        return Rounded(np.zeros(shape, self.form.work), np.zeros((DRAWS, *shape)), self.form)
 
     def ones(self, *shape: int) -> Rounded:
         """Ones, free of error, in the same format."""
-        return Rounded(np.ones(shape, self.form.work), np.zeros(shape), self.form)
+        return Rounded.exact(np.ones(shape), self.form)
+
+    def under(self, form: Format) -> Rounded:
+        """The same number, to be computed with in this format, by its generator."""
+        return Rounded(self.value, self.errors, form)
 
     @property
-    def variance(self) -> Array:
-        """The variance of the error, from all causes."""
-        if self.source is None:
-            return self.own
-        variance, matrix = self.source
-        return self.own + variance @ matrix**2
+    def flat(self) -> Array:
+        """The value in float64: good enough to pass errors on."""
+        return self.value.astype(np.float64)
 
     @property
+    def is_exact(self) -> bool:
+        """Whether it is as `exact` makes it: one zero stands for all errors."""
+        return not any(self.errors.strides)
+
+    @property
+    def expected(self) -> Expected:
+        """The value and its sigma, without the draws."""
+        return Expected(self.value, self.sigma)
+
+    @cached_property
     def sigma(self) -> Array:
-        """The standard deviation of the error, in the units of the value."""
+        """The standard deviation of the error, in the units of the value: the root mean square of its draws."""
         return np.sqrt(self.variance)
 
     @property
+    def variance(self) -> Array:
+        return np.einsum("n...,n...->...", self.errors, self.errors) / DRAWS
+
+    @property
     def T(self) -> Rounded:  # noqa: N802
-        return Rounded(self.value.T, self.variance.T, self.form)
+        return self.swapaxes(-1, -2)
 
     def __getitem__(self, index: Any) -> Rounded:
-        return Rounded(self.value[index], self.variance[index], self.form)
+        return Rounded(self.value[index], self.errors[_of_errors(index)], self.form)
 
     def __setitem__(self, index: Any, part: Rounded) -> None:
-        self.value[index], self.own[index] = part.value, part.variance
+        missing = (1,) * (self.value[index].ndim - part.value.ndim)
+        self.errors[_of_errors(index)] = part.errors.reshape(DRAWS, *missing, *part.value.shape)
+        self.value[index] = part.value
+        self.__dict__.pop("sigma", None)
 
     def reshape(self, *shape: int) -> Rounded:
-        return Rounded(self.value.reshape(shape), self.variance.reshape(shape), self.form)
+        return Rounded(self.value.reshape(shape), self.errors.reshape(DRAWS, *shape), self.form)
 
     def swapaxes(self, first: int, second: int) -> Rounded:
-        return Rounded(self.value.swapaxes(first, second), self.variance.swapaxes(first, second), self.form)
+        ndim = self.value.ndim
+        errors = self.errors.swapaxes(first % ndim + 1, second % ndim + 1)
+        return Rounded(self.value.swapaxes(first, second), errors, self.form)
 
     def __add__(self, other: Rounded) -> Rounded:
-        return self._stored(self.value + other.value, self.variance + other.variance)
+        mine, theirs = _aligned(self, other)
+        return self._stored(self.value + other.value, mine + theirs)
 
     def __sub__(self, other: Rounded) -> Rounded:
-        return self._stored(self.value - other.value, self.variance + other.variance)
+        mine, theirs = _aligned(self, other)
+        return self._stored(self.value - other.value, mine - theirs)
 
-    def __mul__(self, other: Rounded) -> Rounded:
-        variance = self.variance * other.value**2 + self.value**2 * other.variance
-        return self._stored(self.value * other.value, variance)
+    def __mul__(self, other: Rounded | float) -> Rounded:
+        """The product with another, or with a constant that the format holds."""
+        other = other if isinstance(other, Rounded) else Rounded.exact(other, self.form)
+        mine, theirs = _aligned(self, other)
+        return self._stored(self.value * other.value, mine * other.flat + self.flat * theirs)
 
-    def __truediv__(self, constant: float) -> Rounded:
-        """Divides by a constant that is itself rounded."""
-        return self._stored(self.value / constant, self.variance / constant**2, roundings=2)
+    def __truediv__(self, other: Rounded | float) -> Rounded:
+        """The quotient by another, or by a constant that is itself rounded: one error, common to all elements."""
+        if not isinstance(other, Rounded):
+            other = Rounded.exact(other, self.form)._stored(np.array(other), np.zeros(DRAWS))
+        mine, theirs = _aligned(self, other)
+        value = self.value / other.value
+        return self._stored(value, (mine - value.astype(np.float64) * theirs) / other.flat)
 
     def __matmul__(self, other: Rounded) -> Rounded:
-        product = _products([(self, other)])
-        own = product.own if self.source is None else product.own + _through(self.source, other)
-        return Rounded(product.value, own, self.form, (self.own, other.value))
+        return sum_of_products([(self, other)])
 
     def sum(self, axis: int) -> Rounded:
-        value, variance = self.value.sum(axis), self.variance.sum(axis)
-        return self._summed(value, variance, (self.value**2).sum(axis), self.value.shape[axis])
+        axis %= self.value.ndim
+        squares = (self.flat**2).sum(axis)
+        return self._summed(self.value.sum(axis), self.errors.sum(axis + 1), squares, self.value.shape[axis])
+
+    def inner(self, other: Rounded) -> Rounded:
+        """The sum of products along the last axis."""
+        errors = np.einsum("n...k,...k->n...", self.errors, other.flat)
+        errors += np.einsum("...k,n...k->n...", self.flat, other.errors)
+        products = self.value * other.value
+        squares = (products.astype(np.float64) ** 2).sum(-1)
+        return self._summed(products.sum(-1), errors, squares, products.shape[-1])
+
+    def sqrt(self) -> Rounded:
+        """The root; that of 0 takes no error along, as it has no derivative."""
+        value = np.sqrt(self.value)
+        slope = np.divide(0.5, value, out=np.zeros_like(value), where=value > 0)
+        return self._stored(value, slope.astype(np.float64) * self.errors)
 
     def tanh(self) -> Rounded:
         value = np.tanh(self.value)
-        return self._stored(value, (1 - value**2) ** 2 * self.variance, TANH_ROUNDINGS)
+        return self._stored(value, (1 - value.astype(np.float64) ** 2) * self.errors, TANH_ROUNDINGS)
 
     def tanh_slope(self) -> Rounded:
         """1 - t^2, of a tanh t."""
         return self.ones(*self.value.shape) - self * self
 
     def log(self) -> Rounded:
-        value = np.log(self.value)
-        return self._stored(value, self.variance / self.value**2)
+        return self._stored(np.log(self.value), self.errors / self.flat)
 
     def softmax(self) -> Rounded:
-        """Softmax of one row: a shift common to all scores cancels."""
-        shifted = self.value - self.value.max()
+        """Softmax along the last axis: a shift common to the scores of a row cancels, an error of the sum does not."""
+        shifted = self.value - self.value.max(-1, keepdims=True)
         powers = np.exp(shifted)
-        value = powers / powers.sum()
-        relative = self.variance + self.form.unit**2 / 3 * (shifted**2 + EXP_ROUNDINGS)  # of each power
-        summing = self.form.sums**2 / 3 * len(value) * ((value**2).sum() + 1 / 3)
-        spread = relative * (1 - 2 * value) + (value**2 * relative).sum() + summing
-        return self._stored(value, value**2 * spread)
+        value = powers / powers.sum(-1, keepdims=True)
+        w, u, u_s = value.astype(np.float64), self.form.unit, self.form.sums
+        squares = (w**2).sum(-1, keepdims=True)
+        relative = self.errors + self.form.signed(u * np.sqrt((shifted.astype(np.float64) ** 2 + EXP_ROUNDINGS) / 3))
+        relative -= np.einsum("...k,n...k->n...", w, relative)[..., None]
+        relative -= self.form.signed(u_s * np.sqrt(w.shape[-1] * (squares + 1 / 3) / 3))
+        return self._stored(value, w * relative)
 
-    def _stored(self, value: Array, variance: Array, roundings: int = 1) -> Rounded:
+    def _stored(self, value: Array, errors: Array, roundings: int = 1) -> Rounded:
         """A result after `roundings` roundings to the format: each is uniform, variance u^2/3 relative."""
-        noise = roundings * self.form.unit**2 / 3 * value**2 + self.form.floor**2
-        return Rounded(value, variance + noise, self.form)
+        value = np.asarray(value)
+        variance = roundings * self.form.unit**2 / 3 * value.astype(np.float64) ** 2 + self.form.floor**2
+        return Rounded(value, errors + self.form.signed(np.sqrt(variance)), self.form)
 
-    def _summed(self, value: Array, variance: Array, squares: Array, terms: int) -> Rounded:
-        """A sum of `terms` products, in any order, whose squares add up to `squares`."""
-        u, floor = self.form.sums, self.form.floor
-        variance = variance + u**2 / 3 * (terms * squares + terms / 3 * value**2) + terms * floor**2
-        if self.form.unit == u:
-            return Rounded(value, variance, self.form)
-        return self._stored(value, variance)
-
-
-def sum_of_products(blocks: Sequence[tuple[Rounded, Rounded]]) -> Rounded:
-    """a_1 @ b_1 + a_2 @ b_2 + ..., as one sum of products in any order."""
-    product = _products(blocks)
-    own = product.own
-    for a, b in blocks:
-        own = own + a.own @ b.value**2
-        if a.source is not None:
-            own = own + _through(a.source, b)
-    return Rounded(product.value, own, product.form)
+    def _summed(self, value: Array, errors: Array, squares: Array, terms: int | Array) -> Rounded:
+        """A sum of `terms` products, in any order, whose squares add up to `squares`, and stored."""
+        form, total = self.form, np.asarray(value).astype(np.float64) ** 2
+        variance = form.sums**2 / 3 * (terms * squares + terms / 3 * total) + terms * form.floor**2
+        if form.unit != form.sums:
+            variance += form.unit**2 / 3 * total + form.floor**2
+        return Rounded(np.asarray(value), errors + form.signed(np.sqrt(variance)), form)
 
 
-def _products(blocks: Sequence[tuple[Rounded, Rounded]]) -> Rounded:
-    """The sum of products, without the errors that came with the left operands."""
+def sum_of_products(blocks: Sequence[tuple[Rounded, Rounded]], terms: int | Array | None = None) -> Rounded:
+    """a_1 @ b_1 + a_2 @ b_2 + ..., as one sum of products in any order, of which `terms` (all, if None) are not 0."""
     value: Array = sum(a.value @ b.value for a, b in blocks)  # type: ignore[assignment]
-    squares: Array = sum(a.value**2 @ b.value**2 for a, b in blocks)
-    variance: Array = sum(a.value**2 @ b.variance for a, b in blocks)  # type: ignore[assignment]
-    terms = sum(a.value.shape[-1] for a, _ in blocks)
-    return blocks[0][0]._summed(value, variance, squares, terms)
-
-
-def _through(source: tuple[Array, Array], other: Rounded) -> Array:
-    """The variance in (a @ B) @ other that comes of a's error, of which `source` is (variance, B)."""
-    variance, matrix = source
-    return variance @ (matrix @ other.value) ** 2
+    squares: Array = sum(a.flat**2 @ b.flat**2 for a, b in blocks)
+    errors = np.zeros(1)
+    for a, b in blocks:
+        mine, theirs = _aligned(a, b)
+        if not a.is_exact:
+            errors = errors + mine @ b.flat
+        if not b.is_exact:
+            errors = errors + a.flat @ theirs
+    terms = sum(a.value.shape[-1] for a, _ in blocks) if terms is None else terms
+    return blocks[0][0]._summed(value, errors, squares, terms)
 
 
 def flat(x: Rounded) -> Rounded:
     """All axes but the last as one."""
     *axes, width = x.value.shape
     return x.reshape(int(np.prod(axes)), width)
+
+
+def _of_errors(index: Any) -> tuple[Any, ...]:
+    """An index into the value as one into its errors."""
+    return (slice(None), *(index if isinstance(index, tuple) else (index,)))
+
+
+def _aligned(a: Rounded, b: Rounded) -> tuple[Array, Array]:
+    """The errors of both with as many axes, for NumPy to broadcast behind the first."""
+    ndim = max(a.value.ndim, b.value.ndim)
+    first, second = (x.errors.reshape(DRAWS, *(1,) * (ndim - x.value.ndim), *x.value.shape) for x in (a, b))
+    return first, second

@@ -14,8 +14,7 @@ from typing import ClassVar
 from shared_tests.harness.rounding import Rounded, flat
 
 Parameters = Mapping[str, Rounded]
-Gradients = dict[str, list[Rounded]]
-"""By "queries" and "keys": the gradient of each head's, (batch, length, head_dim)."""
+Gradients = dict[str, Rounded]
 
 
 @dataclass(frozen=True)
@@ -37,21 +36,21 @@ class DotProduct:
         del head_dim
         return {}
 
-    def score(self, query: Rounded, keys: Rounded, parameters: Parameters) -> Rounded:
-        """The scores of one query (head_dim,) against every key (keys, head_dim)."""
+    def score(self, queries: Rounded, keys: Rounded, parameters: Parameters) -> Rounded:
+        """The scores (batch, heads, queries, keys) of queries and keys (batch, heads, length, head_dim)."""
         del parameters
-        return (query / sqrt(len(query.value))) @ keys.T
+        return (queries / sqrt(queries.value.shape[-1])) @ keys.T
 
     def backward(
         self, slopes: Rounded, queries: Rounded, keys: Rounded, parameters: Parameters
-    ) -> tuple[Gradients, dict[str, Rounded]]:
-        """Gradients of queries and keys (batch, heads, length, head_dim) and of the parameters, from the scores'."""
+    ) -> tuple[Gradients, Gradients]:
+        """The gradients of "queries" and "keys" (batch, heads, length, head_dim), and of the parameters by name.
+
+        slopes: the gradient of the scores.
+        """
         del parameters
-        heads, scaled = range(slopes.value.shape[1]), slopes / sqrt(queries.value.shape[-1])
-        return {
-            "queries": [scaled[:, h] @ keys[:, h] for h in heads],
-            "keys": [scaled[:, h].swapaxes(1, 2) @ queries[:, h] for h in heads],
-        }, {}
+        scaled = slopes / sqrt(queries.value.shape[-1])
+        return {"queries": scaled @ keys, "keys": scaled.T @ queries}, {}
 
 
 @dataclass(frozen=True)
@@ -72,33 +71,28 @@ class Additive:
             "attention.w_v.weight": (1, self.num_hiddens),
         }
 
-    def score(self, query: Rounded, keys: Rounded, parameters: Parameters) -> Rounded:
-        return self._features(query, keys, parameters) @ parameters["attention.w_v.weight"][0]
+    def score(self, queries: Rounded, keys: Rounded, parameters: Parameters) -> Rounded:
+        return (self._features(queries, keys, parameters) @ parameters["attention.w_v.weight"].T)[..., 0]
 
     def backward(
         self, slopes: Rounded, queries: Rounded, keys: Rounded, parameters: Parameters
-    ) -> tuple[Gradients, dict[str, Rounded]]:
-        w_v, (batch, heads, num_queries, _) = parameters["attention.w_v.weight"], slopes.value.shape
-        features = slopes.zeros(*slopes.value.shape, self.num_hiddens)
-        for b in range(batch):
-            for h in range(heads):
-                for i in range(num_queries):
-                    features[b, h, i] = self._features(queries[b, h, i], keys[b, h], parameters)
-        inner = slopes[..., None] * w_v[0] * features.tanh_slope()  # of what tanh was taken of
+    ) -> tuple[Gradients, Gradients]:
+        features = self._features(queries, keys, parameters)
+        inner = slopes[..., None] * parameters["attention.w_v.weight"][0] * features.tanh_slope()  # of tanh's argument
         of_query, of_key = inner.sum(axis=3), inner.sum(axis=2)
         return {
-            "queries": [of_query[:, h] @ parameters["attention.W_q.weight"] for h in range(heads)],
-            "keys": [of_key[:, h] @ parameters["attention.W_k.weight"] for h in range(heads)],
+            "queries": of_query @ parameters["attention.W_q.weight"],
+            "keys": of_key @ parameters["attention.W_k.weight"],
         }, {
             "attention.w_v.weight": flat(slopes[..., None]).T @ flat(features),
             "attention.W_q.weight": flat(of_query).T @ flat(queries),
             "attention.W_k.weight": flat(of_key).T @ flat(keys),
         }
 
-    def _features(self, query: Rounded, keys: Rounded, parameters: Parameters) -> Rounded:
-        """tanh(W_q query + W_k key), (keys, num_hiddens)."""
-        of_query = query @ parameters["attention.W_q.weight"].T
-        return (of_query + keys @ parameters["attention.W_k.weight"].T).tanh()
+    def _features(self, queries: Rounded, keys: Rounded, parameters: Parameters) -> Rounded:
+        """tanh(W_q query + W_k key), (batch, heads, queries, keys, num_hiddens)."""
+        of_query, of_key = queries @ parameters["attention.W_q.weight"].T, keys @ parameters["attention.W_k.weight"].T
+        return (of_query[:, :, :, None] + of_key[:, :, None]).tanh()
 
 
 DOT_PRODUCT = DotProduct()

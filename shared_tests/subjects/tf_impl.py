@@ -46,11 +46,12 @@ class TfImpl(Implementation):
             output = layer(*inputs, None if valid_lens is None else tensor(valid_lens, dtype), training=True)
         sources = inputs, layer.trainable_variables
         inputs, parameters = tape.gradient(output, sources, output_gradients=tensor(cotangent, dtype))
-        twin = type(layer).from_config(layer.get_config())
-        for variable, gradient in zip(twin.trainable_variables, parameters, strict=True):
-            variable.assign(gradient)
-        inputs = dict(zip(("queries", "keys", "values"), map(array, inputs), strict=True))
-        return inputs | tf_impl.export_weights(twin)
+        gradients = dict(zip(("queries", "keys", "values"), map(array, inputs), strict=True))
+        kept = [tf.identity(variable) for variable in layer.trainable_variables]
+        _assign(layer, parameters)  # for a moment, to have them by their canonical names
+        gradients |= tf_impl.export_weights(layer)
+        _assign(layer, kept)
+        return gradients
 
     def train(self, config, weights, batches, optimizer, rate, dtype):
         layer, _ = self.build(config, {name: w for name, w in weights.items() if "head" not in name}, dtype)
@@ -69,6 +70,11 @@ class TfImpl(Implementation):
             update.apply(tape.gradient(loss, variables), variables)
             weight, bias = map(self.backend.array, head)
             yield float(loss), tf_impl.export_weights(layer) | {"head.weight": weight, "head.bias": bias}
+
+
+def _assign(layer, tensors):
+    for variable, tensor in zip(layer.trainable_variables, tensors, strict=True):
+        variable.assign(tensor)
 
 
 class Mask:
