@@ -48,7 +48,7 @@ class Config:
     @property
     def _arguments(self) -> dict[str, Any]:
         names = ["key_size", "query_size", "value_size", "num_hiddens", "num_heads", "bias"]
-        names += ["head_dim"] if self.head_dim != self.num_hiddens // self.num_heads else []
+        names += ["head_dim"] if self.num_heads * self.head_dim != self.num_hiddens else []
         return {name: getattr(self, name) for name in names}
 
 

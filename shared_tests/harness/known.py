@@ -28,7 +28,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class KnownDifference:
-    """One entry of the list: `what` is the end of the name of the quantity that differs."""
+    """One entry of the list: `what` is the end of the name of the quantity that differs; dtype may be "any"."""
 
     subject: str
     clause: str
@@ -39,9 +39,8 @@ class KnownDifference:
 
     def concerns(self, finding: Finding) -> bool:
         """Whether this finding is about the quantity of the entry."""
-        ours = (self.subject, self.clause, self.dtype)
-        theirs = (finding.subject, finding.clause, finding.dtype)
-        return ours == theirs and finding.verdict.what.endswith(self.what)
+        ours, theirs = (self.subject, self.clause), (finding.subject, finding.clause)
+        return ours == theirs and self.dtype in ("any", finding.dtype) and finding.verdict.what.endswith(self.what)
 
 
 @cache

@@ -139,11 +139,23 @@ def _score_slopes(trial: Trial, stages: Stages, of_context: Rounded) -> Rounded:
     of_weights = _dropped(of_context @ stages["split_values"].T, trial)
     slopes = weights.zeros(*weights.value.shape)
     by_query, w, dw = (x.swapaxes(1, 2) for x in (slopes, weights, of_weights))  # (batch, queries, heads, keys)
+    of_output = of_context.inner(stages["context"]).swapaxes(1, 2)
     for length, (entries, queries) in _of_length(trial):
         if length:
             row, of_row = w[entries, queries, :, :length], dw[entries, queries, :, :length]
-            by_query[entries, queries, :, :length] = row * (of_row - row.inner(of_row)[..., None])
+            mean = _mean_slope(row, of_row, of_output[entries, queries])
+            by_query[entries, queries, :, :length] = row * (of_row - mean[..., None])
     return slopes
+
+
+def _mean_slope(row: Rounded, of_row: Rounded, of_output: Rounded) -> Rounded:
+    """The mean of the gradients of a row of attention weights, weighted by these: sum_k P_k dP_k.
+
+    It is also dO . O (Dao et al. 2022, appendix B.2), by the context and its gradient. Right layers compute either, so
+    its errors are those of the second, in which less cancels, and those that the first's own sum makes.
+    """
+    own = row.free.inner(of_row.free)
+    return Rounded(own.value, of_output.errors + own.errors, row.form)
 
 
 def _dropped(x: Rounded, trial: Trial) -> Rounded:

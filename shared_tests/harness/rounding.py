@@ -127,6 +127,11 @@ class Rounded:
         return Rounded(self.value, self.errors, form)
 
     @property
+    def free(self) -> Rounded:
+        """The same value, free of error."""
+        return Rounded.exact(self.value, self.form)
+
+    @property
     def flat(self) -> Array:
         """The value in float64: good enough to pass errors on."""
         return self.value.astype(np.float64)
