@@ -14,6 +14,8 @@ from shared_tests.harness.subject import Subject
 
 DOT_PRODUCTS = ("W_q", "W_k", "W_v", "scores", "context", "W_o")
 ADDITIVE_PRODUCTS = ("W_q", "W_k", "W_v", "additive W_q", "additive W_k", "scores", "context", "W_o")
+BACKWARD_PRODUCTS = ("dO", "dP", "dP P", "dV", "dQ", "dK", "dW_q", "dW_k", "dW_v", "dW_o", "dx")
+"""Of the context, the attention weights and their mean, the heads, the parameters, and the inputs: their gradients."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ def faults(products: tuple[str, ...]) -> Iterator[Fault]:
     for product in products:
         for kind in ("left operand in 11 bits", "right operand in 11 bits", "sum in bfloat16", "float32"):
             yield Fault(kind, product)
+    if products == BACKWARD_PRODUCTS:
+        return
     for kind, step in (("13 bits", "exponential"), ("sum in bfloat16", "softmax"), ("float32", "softmax")):
         yield Fault(kind, step)
     if products == ADDITIVE_PRODUCTS:
@@ -55,24 +59,66 @@ class Faulty(Subject):
         self, model: Any, queries: Array, keys: Array, values: Array, valid_lens: Array | None
     ) -> tuple[Array, Array]:
         """The layer's arithmetic, each product and function by a name under which it can go wrong."""
+        q, k, v = self._heads(model, queries, keys, values)
+        attention = self._attention(model, q, k, valid_lens)
+        return self._project(model, self._joined(self._product("context", attention, v)), "W_o"), attention
+
+    def gradients(
+        self, model: Any, queries: Array, keys: Array, values: Array, valid_lens: Array | None, cotangent: Array
+    ) -> dict[str, Array]:
+        """The backward pass of dot-product attention, in the letters of Dao et al. 2022, appendix B.2."""
+        (config, weights), product = model, self._product
+        q, k, v = self._heads(model, queries, keys, values)
+        P = self._attention(model, q, k, valid_lens)
+        dO = self._split(config, product("dO", cotangent, weights["W_o.weight"]))
+        dP = product("dP", dO, v.swapaxes(2, 3))
+        dS = P * (dP - product("dP P", dP[..., None, :], P[..., None])[..., 0])
+        if valid_lens is not None:
+            dS = np.where(self._lengths(valid_lens) > 0, dS, 0)  # a uniform row depends on no score
+        dS = dS / np.sqrt(q.shape[-1], dtype=q.dtype)
+        by_head = {
+            "W_q": (queries, product("dQ", dS, k)),
+            "W_k": (keys, product("dK", dS.swapaxes(2, 3), q)),
+            "W_v": (values, product("dV", P.swapaxes(2, 3), dO)),
+        }
+        found = self._of_parameters("W_o", config, self._joined(P @ v), cotangent)
+        for (name, (x, head)), what in zip(by_head.items(), ("queries", "keys", "values"), strict=True):
+            slopes = self._joined(head)
+            found |= self._of_parameters(name, config, x, slopes)
+            found[what] = product("dx", slopes, weights[f"{name}.weight"])
+        return found
+
+    def _of_parameters(self, name: str, config: Config, x: Array, slopes: Array) -> dict[str, Array]:
+        slopes, x = (array.reshape(-1, array.shape[-1]) for array in (slopes, x))
+        found = {f"{name}.weight": self._product(f"d{name}", slopes.T, x)}
+        return found | ({f"{name}.bias": slopes.sum(axis=0)} if config.bias else {})
+
+    def _heads(self, model: Any, *inputs: Array) -> list[Array]:
+        names = ("W_q", "W_k", "W_v")
+        return [self._split(model[0], self._project(model, x, name)) for x, name in zip(inputs, names, strict=True)]
+
+    def _project(self, model: Any, x: Array, name: str) -> Array:
         config, weights = model
+        product = self._product(name, x, weights[f"{name}.weight"].T)
+        return product + weights[f"{name}.bias"] if config.bias else product
 
-        def project(x: Array, name: str) -> Array:
-            product = self._product(name, x, weights[f"{name}.weight"].T)
-            return product + weights[f"{name}.bias"] if config.bias else product
+    def _split(self, config: Config, x: Array) -> Array:
+        return x.reshape(*x.shape[:2], config.num_heads, config.head_dim).swapaxes(1, 2)
 
-        def split(x: Array) -> Array:
-            return x.reshape(*x.shape[:2], config.num_heads, -1).swapaxes(1, 2)
+    def _joined(self, x: Array) -> Array:
+        return x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], -1)
 
-        q, k, v = (split(project(x, f"W_{n}")) for x, n in ((queries, "q"), (keys, "k"), (values, "v")))
+    def _lengths(self, valid_lens: Array) -> Array:
+        """(batch, 1, queries or 1, 1)."""
+        return valid_lens.reshape(len(valid_lens), 1, -1, 1)
+
+    def _attention(self, model: Any, q: Array, k: Array, valid_lens: Array | None) -> Array:
+        config, weights = model
         scores = self._scores(q, k, config, weights)
         if valid_lens is not None:
-            per_query = valid_lens[:, None] if valid_lens.ndim == 1 else valid_lens
-            masked = np.arange(k.shape[2]) >= per_query[:, None, :, None]
+            masked = np.arange(k.shape[2]) >= self._lengths(valid_lens)
             scores = np.where(masked, np.finfo(scores.dtype).min, scores)
-        attention = self._softmax(scores)
-        context = self._product("context", attention, v)
-        return project(context.swapaxes(1, 2).reshape(queries.shape[0], queries.shape[1], -1), "W_o"), attention
+        return self._softmax(scores)
 
     def _scores(self, q: Array, k: Array, config: Config, weights: Mapping[str, Array]) -> Array:
         if not config.scoring.claim:

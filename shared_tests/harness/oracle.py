@@ -35,7 +35,7 @@ def forward(trial: Trial, parameters: Parameters | None = None) -> Stages:
     weights = _softmax(scores, trial)
     context = sum_of_products([(_dropped(weights, trial), split["values"])], _attended(trial)[:, None, :, None])
     concatenation = _side_by_side(context, trial)
-    output = sum_of_products([(concatenation, parameters["W_o.weight"].T), *_bias(concatenation, parameters, "W_o")])
+    output = _biased(concatenation @ parameters["W_o.weight"].T, parameters, "W_o")
     return {
         **{f"projected_{x}": _side_by_side(heads, trial) for x, heads in split.items()},
         **{f"split_{x}": heads for x, heads in split.items()},
@@ -88,16 +88,13 @@ def _head_rows(trial: Trial) -> Array:
 
 def _project(x: Rounded, parameters: Parameters, name: str, rows: Array) -> Rounded:
     """(batch, heads, length, head_dim): the projection by each head's rows."""
-    x = x[:, None]
-    return sum_of_products([(x, parameters[f"{name}.weight"][rows].T), *_bias(x, parameters, name, rows[:, None])])
+    return _biased(x[:, None] @ parameters[f"{name}.weight"][rows].T, parameters, name, rows[:, None])
 
 
-def _bias(x: Rounded, parameters: Parameters, name: str, rows: Array | tuple[()] = ()) -> list[tuple[Rounded, Rounded]]:
-    """A projection's bias as one more block of its sum: 1 times the bias."""
-    if f"{name}.bias" not in parameters:
-        return []
-    bias = parameters[f"{name}.bias"]
-    return [(x.ones(*x.value.shape[:-1], 1), bias[None] if isinstance(rows, tuple) else bias[rows])]
+def _biased(product: Rounded, parameters: Parameters, name: str, rows: Array | slice = slice(None)) -> Rounded:
+    """A product, and the bias if there is one: added after a rounding, as flax and Keras do, where PyTorch has none."""
+    bias = parameters.get(f"{name}.bias")
+    return product if bias is None else product + bias[rows]
 
 
 def _side_by_side(heads: Rounded, trial: Trial) -> Rounded:

@@ -8,9 +8,14 @@ from shared_tests.harness.clauses import CLAUSES
 from shared_tests.harness.compare import Verdict
 from shared_tests.harness.known import Finding, KnownDifference, excuse
 from shared_tests.harness.report import Report, describe
-from shared_tests.harness.rounding import FORMATS, GATE, Rounded
+from shared_tests.harness.rounding import GATE, Expected
 
-ONES = Rounded(np.ones(3), np.full(3, 0.01), FORMATS["float64"])  # sigma 0.1
+
+def exact(value):
+    return Expected(np.array(value), np.zeros(np.shape(value)))
+
+
+ONES = Expected(np.ones(3), np.full(3, 0.1))
 
 
 def test_gate_is_in_sigma():
@@ -29,7 +34,7 @@ def test_gate_fails_what_is_no_number(bad):
 
 
 def test_gate_wants_the_exact_number_where_there_is_no_noise():
-    truth = Rounded.exact([0.0, 2.0], "float64")
+    truth = exact([0.0, 2.0])
     assert compare.within_gate(np.array([0.0, 2.0]), truth).holds
     assert compare.within_gate(np.array([5e-324, 2.0]), truth).failed == 1
 
@@ -40,12 +45,12 @@ def test_gate_fails_another_shape():
 
 
 def test_zero_comparisons_do_not_hold():
-    assert not compare.within_gate(np.ones((0, 3)), Rounded.exact(np.ones((0, 3)), "float64")).holds
+    assert not compare.within_gate(np.ones((0, 3)), exact(np.ones((0, 3)))).holds
     assert not Verdict().holds
 
 
 def test_bits_differ_after_rounding():
-    truth = Rounded.exact([1.0], "float64")
+    truth = exact([1.0])
     left = np.array([1.0])
     assert compare.bit_identical(left, left.copy(), truth).holds
     assert compare.bit_identical(left, left + 1e-9, truth).holds
@@ -55,7 +60,7 @@ def test_bits_differ_after_rounding():
 
 def test_bits_are_excused_only_astride_a_boundary():
     boundary = 1 + 2.0**-24  # halfway between two float32 numbers
-    truth = Rounded(np.array([boundary]), np.array([1e-30]), FORMATS["float64"])  # sigma 1e-15
+    truth = Expected(np.array([boundary]), np.array([1e-15]))
     below, above = np.array([boundary - 2e-15]), np.array([boundary + 2e-15])
     verdict = compare.bit_identical(below, above, truth)
     assert (verdict.failed, verdict.excused) == (0, 1)
