@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from shared_tests.cases.case import Trial
-from shared_tests.harness.rounding import FORMATS, Array, Rounded, flat, sum_of_products
+from shared_tests.harness.rounding import FORMATS, Array, Rounded, affine, flat, sum_of_products
 
 Stages = dict[str, Rounded]
 Parameters = Mapping[str, Rounded]
@@ -35,7 +35,7 @@ def forward(trial: Trial, parameters: Parameters | None = None) -> Stages:
     weights = _softmax(scores, trial)
     context = sum_of_products([(_dropped(weights, trial), split["values"])], _attended(trial)[:, None, :, None])
     concatenation = _side_by_side(context, trial)
-    output = _biased(concatenation @ parameters["W_o.weight"].T, parameters, "W_o")
+    output = affine(concatenation, parameters["W_o.weight"].T, parameters.get("W_o.bias"))
     return {
         **{f"projected_{x}": _side_by_side(heads, trial) for x, heads in split.items()},
         **{f"split_{x}": heads for x, heads in split.items()},
@@ -88,13 +88,8 @@ def _head_rows(trial: Trial) -> Array:
 
 def _project(x: Rounded, parameters: Parameters, name: str, rows: Array) -> Rounded:
     """(batch, heads, length, head_dim): the projection by each head's rows."""
-    return _biased(x[:, None] @ parameters[f"{name}.weight"][rows].T, parameters, name, rows[:, None])
-
-
-def _biased(product: Rounded, parameters: Parameters, name: str, rows: Array | slice = slice(None)) -> Rounded:
-    """A product, and the bias if there is one: added after a rounding, as flax and Keras do, where PyTorch has none."""
     bias = parameters.get(f"{name}.bias")
-    return product if bias is None else product + bias[rows]
+    return affine(x[:, None], parameters[f"{name}.weight"][rows].T, None if bias is None else bias[rows[:, None]])
 
 
 def _side_by_side(heads: Rounded, trial: Trial) -> Rounded:

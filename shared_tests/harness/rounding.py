@@ -273,6 +273,18 @@ def sum_of_products(blocks: Sequence[tuple[Rounded, Rounded]], terms: int | Arra
     return blocks[0][0]._summed(value, errors, squares, terms)
 
 
+def affine(x: Rounded, weight: Rounded, bias: Rounded | None) -> Rounded:
+    """x @ weight + bias, with the errors of both ways to compute it: as one sum, or the product stored before."""
+    if bias is None:
+        return x @ weight
+    bias = bias[None] if bias.value.ndim == 1 else bias
+    whole, form = sum_of_products([(x, weight), (x.ones(*x.value.shape[:-1], 1), bias)]), x.form
+    if form.unit == form.sums:
+        return whole
+    stored = form.unit / np.sqrt(3) * np.abs(x.flat @ weight.flat)
+    return Rounded(whole.value, whole.errors + form.signed(stored), form)
+
+
 def flat(x: Rounded) -> Rounded:
     """All axes but the last as one."""
     *axes, width = x.value.shape

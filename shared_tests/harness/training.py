@@ -15,7 +15,7 @@ import numpy as np
 from shared_tests.cases.case import GOLDENS, Trial, as_rows, canonical_shapes
 from shared_tests.cases.table import DIGITS
 from shared_tests.harness import oracle
-from shared_tests.harness.rounding import FORMATS, Array, Format, Rounded, to_format
+from shared_tests.harness.rounding import FORMATS, Array, Format, Rounded, affine, to_format
 from shared_tests.storage import read_arrays
 
 CLASSES = 10
@@ -106,7 +106,7 @@ def classify(trial: Trial, parameters: Mapping[str, Rounded], labels: Array) -> 
     stages = oracle.forward(trial, layer)
     (batch, length, _), head = trial.queries.shape, parameters["head.weight"]
     pooled = stages["output"].sum(axis=1) / length
-    logits = pooled @ head.T + parameters["head.bias"]
+    logits = affine(pooled, head.T, parameters["head.bias"])
     row, target = logits.softmax(), np.arange(CLASSES) == labels[:, None]
     losses = row[np.nonzero(target)].log()
     slopes = (row - Rounded.exact(target, row.form)) / batch
