@@ -19,10 +19,10 @@ RANDOM = np.random.default_rng(0)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
-def test_errors_are_as_predicted(subject, dtype):
+def test_errors_are_as_predicted(subjects, dtype):
     """Per quantity: the median error is above 0.05 sigma, so sigma is not loose; the worst below 8."""
-    calibrations = calibrate([subject], [dtype])
-    assert {c.quantity for c in calibrations} == set(QUANTITIES)
+    calibrations = calibrate(subjects, [dtype])
+    assert {(c.subject, c.quantity) for c in calibrations} == {(s.name, q) for s in subjects for q in QUANTITIES}
     for calibration in calibrations:
         assert calibration.elements > 50_000
         assert calibration.median > 0.05, calibration
@@ -155,8 +155,8 @@ def test_sigma_is_that_of_perturbed_inputs(operation):
     np.testing.assert_allclose(found, drawn.std(axis=0), rtol=0.05)
 
 
-def test_a_short_hunt_finds_no_false_alarm(subject):
-    found = hunt([subject], seconds=300, seed=7, cases=40)
+def test_a_short_hunt_finds_no_false_alarm(subjects):
+    found = hunt(subjects, seconds=600, seed=7, cases=40)
     assert found.cases == 40
     assert found.holds, [tally.beyond for tally in found.tallies.values()]
     assert sum(tally.elements for tally in found.tallies.values()) > 10_000

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from shared_tests.cases.case import Case, Config, draw
-from shared_tests.harness import oracle
+from shared_tests.cases.case import Case, Config, Trial, draw
 from shared_tests.harness.asking import ask, ask_gradients
-from shared_tests.harness.rounding import Array, Rounded
+from shared_tests.harness.rounding import Array, Expected
 from shared_tests.harness.scoring import Additive
 from shared_tests.harness.subject import Subject, claims, in_words, offers
+from shared_tests.harness.truth import Oracle, Truth
 
 QUANTITIES = ("output", "attention weights", "input gradients", "parameter gradients")
 
@@ -91,9 +91,11 @@ def calibrate(
     for dtype in dtypes:
         for name, case in of_dtype(dtype).items():
             advance(f"{name}, {dtype}")
-            for subject in (s for s in subjects if claims(s, case, dtype)):
+            able, trial = [s for s in subjects if claims(s, case, dtype)], draw(name, case, dtype)
+            truth = Oracle().of(trial, gradients=any(offers(subject, "gradients") for subject in able))
+            for subject in able:
                 try:
-                    measured = list(_measure(subject, name, case, dtype))
+                    measured = list(_measure(subject, trial, truth))
                 except (Exception, SystemExit) as error:  # a port may fail in any way
                     raise ValueError(f"{subject.name}: expected an answer to {name}, got {in_words(error)}") from error
                 for quantity, values in measured:
@@ -102,23 +104,21 @@ def calibrate(
     return [_summary(*key, of_regime) for key, of_regime in ratios.items()]
 
 
-def _measure(subject: Subject, name: str, case: Case, dtype: str) -> Iterator[tuple[str, Array]]:
-    trial = draw(name, case, dtype)
-    truth = oracle.forward(trial)
-    model = subject.build(trial.config, trial.parameters, dtype)
+def _measure(subject: Subject, trial: Trial, truth: Truth) -> Iterator[tuple[str, Array]]:
+    model = subject.build(trial.config, trial.parameters, trial.dtype)
     answer = ask(subject, model, trial)
-    yield "output", _ratios(answer.output, truth["output"])
-    yield "attention weights", _ratios(answer.attention_weights, truth["attention_weights"])
+    yield "output", _ratios(answer.output, truth.stages["output"])
+    yield "attention weights", _ratios(answer.attention_weights, truth.stages["attention_weights"])
     if offers(subject, "gradients"):
         gradients = ask_gradients(subject, model, trial)
-        for what, expected in oracle.backward(trial, truth).items():
-            if what.endswith("bias") and dtype in ("bfloat16", "float16"):
+        for what, expected in truth.gradients.items():
+            if what.endswith("bias") and trial.dtype in ("bfloat16", "float16"):
                 continue
             kind = "parameter gradients" if what in trial.parameters else "input gradients"
             yield kind, _ratios(gradients[what], expected)
 
 
-def _ratios(actual: Array, truth: Rounded) -> Array:
+def _ratios(actual: Array, truth: Expected) -> Array:
     noisy = truth.sigma > 0
     return (np.abs(actual - truth.value)[noisy] / truth.sigma[noisy]).astype(np.float64)
 
