@@ -120,7 +120,7 @@ def test_a_trial_has_the_same_sigma_whatever_came_before():
 
 
 def test_draws_are_enough_for_the_gate():
-    """Sigma from 64 draws of a normal error: within a third of the truth in all of 10,000 elements."""
+    """Sigma from 64 draws of a normal error is off by 9 % on average, and by less than 40 % in 10,000 elements."""
     random = np.random.default_rng(0)
     sigma = np.sqrt((random.normal(size=(DRAWS, 10_000)) ** 2).mean(axis=0))
     assert abs(sigma - 1).max() < 0.4
