@@ -27,6 +27,12 @@ DRAWS = 64
 SHIFTS = np.arange(DRAWS, dtype=np.uint64)
 SIGN = np.uint64(1 << 63)
 """The bit of a float64 that holds its sign."""
+CANCELLED = 2.0**-48
+"""What float64 cannot tell from 0 in a difference, of what is subtracted."""
+SMALLEST = 2.0**-800
+"""By what terms are divided at the least, so that they stay finite."""
+ALIKE = np.uint64(2**64 - 2**32)
+"""The bits of a word that give the signs of the first half of the draws."""
 EXP_ROUNDINGS = TANH_ROUNDINGS = 4
 """Variance of a library exponential or tanh (up to two units in the last place), in single roundings."""
 
@@ -49,16 +55,33 @@ class Format:
         """The same format with a generator that these words determine."""
         return replace(self, random=np.random.default_rng([zlib.crc32(word.encode()) for word in words]))
 
-    def signed(self, scale: npt.ArrayLike) -> Array:
-        """(DRAWS, ...): `scale`, with a sign of its own for each element in each draw."""
+    def signed(self, scale: npt.ArrayLike, of: Array | None = None) -> Array:
+        """(DRAWS, ...): `scale`, with a sign of its own for each element in each draw.
+
+        of: the numbers whose rounding this is. Equal ones may round alike, or only seem equal: in the first half of the
+        draws they share a sign, and opposite ones have opposite signs; in the second half they do not.
+        """
         if self.random is None:
             raise ValueError("Format: expected a generator, as `seeded` gives it, got none")
-        scale = np.array(scale, np.float64)
-        bits = self.random.integers(0, 2**64, scale.shape, np.uint64)
-        signs = bits << SHIFTS.reshape(-1, *(1,) * scale.ndim)
+        size: Array = np.array(scale, np.float64)
+        bits = self.random.integers(0, 2**64, size.shape, np.uint64)
+        if of is not None:
+            bits = bits & ~ALIKE | self._words(of) & ALIKE
+            size = np.copysign(size, of.astype(np.float64))
+        signs: Array = bits << SHIFTS.reshape(-1, *(1,) * size.ndim)
         signs &= SIGN
-        signs ^= scale.view(np.uint64)
+        signs ^= size.view(np.uint64)
         return signs.view(np.float64)
+
+    def _words(self, numbers: Array) -> Array:
+        """A random word for each number that the format tells apart, others at each call: splitmix64 of its bits."""
+        assert self.random is not None
+        lost = 0 if self.work is not np.float64 else round(53 + np.log2(self.unit))  # bits of a float64's significand
+        words = np.abs(numbers).astype(np.float64).reshape(-1).view(np.uint64) + np.uint64(2**lost >> 1)
+        words = words >> np.uint64(lost) ^ self.random.integers(0, 2**64, 1, np.uint64)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            words = (words ^ words >> np.uint64(shift)) * np.uint64(factor)
+        return (words ^ words >> np.uint64(31)).reshape(numbers.shape)
 
 
 FORMATS = {
@@ -203,8 +226,9 @@ class Rounded:
 
     def sum(self, axis: int) -> Rounded:
         axis %= self.value.ndim
-        squares = (self.flat**2).sum(axis)
-        return self._summed(self.value.sum(axis), self.errors.sum(axis + 1), squares, self.value.shape[axis])
+        terms, value = np.moveaxis(self.flat, axis, -1), self.value.sum(axis)
+        repeats = _repeats(terms, value.astype(np.float64), self.form.sums)
+        return self._summed(value, self.errors.sum(axis + 1), (terms**2).sum(-1), terms.shape[-1], repeats)
 
     def inner(self, other: Rounded) -> Rounded:
         """The sum of products along the last axis."""
@@ -238,7 +262,9 @@ class Rounded:
         value = powers / powers.sum(-1, keepdims=True)
         w, u, u_s = value.astype(np.float64), self.form.unit, self.form.sums
         squares = (w**2).sum(-1, keepdims=True)
-        relative = self.errors + self.form.signed(u * np.sqrt((shifted.astype(np.float64) ** 2 + EXP_ROUNDINGS) / 3))
+        relative = self.errors + self.form.signed(
+            u * np.sqrt((shifted.astype(np.float64) ** 2 + EXP_ROUNDINGS) / 3), value
+        )
         relative -= np.einsum("...k,n...k->n...", w, relative)[..., None]
         relative -= self.form.signed(u_s * np.sqrt(w.shape[-1] * (squares + 1 / 3) / 3))
         return self._stored(value, w * relative)
@@ -247,15 +273,40 @@ class Rounded:
         """A result after `roundings` roundings to the format: each is uniform, variance u^2/3 relative."""
         value = np.asarray(value)
         variance = roundings * self.form.unit**2 / 3 * value.astype(np.float64) ** 2 + self.form.floor**2
-        return Rounded(value, errors + self.form.signed(np.sqrt(variance)), self.form)
+        return Rounded(value, errors + self.form.signed(np.sqrt(variance), value), self.form)
 
-    def _summed(self, value: Array, errors: Array, squares: Array, terms: int | Array) -> Rounded:
-        """A sum of `terms` products, in any order, whose squares add up to `squares`, and stored."""
-        form, total = self.form, np.asarray(value).astype(np.float64) ** 2
-        variance = form.sums**2 / 3 * (terms * squares + terms / 3 * total) + terms * form.floor**2
+    def _summed(
+        self, value: Array, errors: Array, squares: Array, terms: int | Array, repeats: Array | None = None
+    ) -> Rounded:
+        """A sum of `terms` products, in any order, whose squares add up to `squares`, and stored.
+
+        repeats: pairs of equal terms. While equal terms are added one by one, each sum is rounded like the one before.
+        """
+        form, value = self.form, np.asarray(value)
+        total = value.astype(np.float64) ** 2
+        if repeats is None:
+            repeats = _repeated_products(total, squares, terms, form.sums)
+        drift = terms / 3 + repeats / 9
+        variance = form.sums**2 / 3 * (terms * squares + drift * total) + terms * form.floor**2
         if form.unit != form.sums:
             variance += form.unit**2 / 3 * total + form.floor**2
-        return Rounded(np.asarray(value), errors + form.signed(np.sqrt(variance)), form)
+        return Rounded(value, errors + form.signed(np.sqrt(variance), value), form)
+
+
+def _repeats(terms: Array, total: Array, unit: float) -> Array:
+    """How many pairs there are of terms, along the last axis, that are equal to within a rounding of their sum."""
+    size = np.maximum(unit * np.abs(total), SMALLEST)[..., None]
+    steps = np.sort(np.round(terms / size), axis=-1)
+    first = np.diff(steps, axis=-1, prepend=np.nan) != 0
+    group = first.cumsum().reshape(steps.shape) - 1
+    return np.bincount(group.ravel(), minlength=1)[group].sum(-1) - terms.shape[-1]
+
+
+def _repeated_products(total: Array, squares: Array, terms: int | Array, unit: float) -> Array:
+    """The same of products, from their number, and from their sum and that of their squares, both squared."""
+    n = np.maximum(terms, 1)
+    rounding, spread = unit**2 * total, np.maximum(squares / n * (1 - CANCELLED) - total / n**2, 0)
+    return n * (n - 1) * np.divide(rounding, rounding + spread, out=np.zeros_like(total), where=rounding > 0)
 
 
 def sum_of_products(blocks: Sequence[tuple[Rounded, Rounded]], terms: int | Array | None = None) -> Rounded:

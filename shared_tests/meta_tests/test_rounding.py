@@ -172,3 +172,36 @@ def test_a_hunt_finds_what_is_wrong():
     assert right.name not in {name for name, _ in accused}
     line = next(tally.beyond[0] for tally in found.tallies.values() if tally.beyond)
     assert "Case(config=Config(key_size=" in line
+
+
+def test_equal_numbers_may_round_alike():
+    """In half of the draws 1000 equal products have one error, opposite ones its opposite; in half each has its own."""
+    products = exact(np.array([0.1] * 500 + [-0.1] * 500), "float32") * 0.3
+    first, second = products.errors[: DRAWS // 2], products.errors[DRAWS // 2 :]
+    np.testing.assert_array_equal(first[:, :500], np.repeat(first[:, :1], 500, axis=1))
+    np.testing.assert_array_equal(first[:, 500:], -first[:, :500])
+    assert abs(second.sum(axis=1)).max() < 6 * np.sqrt(1000) * products.sigma[0]
+    apart = exact(0.1 + 1e-6 * np.arange(1000), "float32") * 0.3
+    assert abs(apart.errors.sum(axis=1)).max() < 6 * np.sqrt(1000) * apart.sigma[-1]
+
+
+LEVELS = {"equal": [1.0], "two": [1.0, 0.37], "four, some below 0": [1.0, 0.61, -0.21, 0.43]}
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-1])
+@pytest.mark.parametrize("levels", LEVELS)
+def test_a_sum_one_by_one_holds(levels, spread):
+    """In float32, of terms that are equal or nearly so: within the gate, and the gate is not far away."""
+    worst = []
+    for n, seed in product((3, 20, 100, 500), range(50)):
+        random = np.random.default_rng(seed)
+        terms = (
+            random.uniform(0.5, 2) * np.sort(random.choice(LEVELS[levels], n)) * (1 + spread * random.normal(size=n))
+        )
+        terms = (random.uniform(0.5, 2) * terms).astype(np.float32)
+        added = np.cumsum(terms, dtype=np.float32)[-1:]
+        worst.append(compare.within_gate(added, exact(terms[:, None], "float32").sum(axis=0)).worst)
+        if levels == "equal":
+            by_one = exact(terms[None], "float32") @ exact(np.ones((n, 1)), "float32")
+            worst.append(compare.within_gate(added[None], by_one).worst)
+    assert 1 < max(worst) < 6
