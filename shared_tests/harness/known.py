@@ -28,7 +28,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class KnownDifference:
-    """One entry of the list: `what` is the end of the name of the quantity that differs; dtype may be "any"."""
+    """One entry of the list. what: the end of the name of the quantity that differs, empty for all. dtype: or "any"."""
 
     subject: str
     clause: str
