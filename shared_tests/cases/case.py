@@ -37,6 +37,10 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.head_dim is None:
+            if self.num_hiddens % self.num_heads:
+                raise ValueError(
+                    f"num_hiddens: expected a multiple of num_heads {self.num_heads}, got {self.num_hiddens}"
+                )
             object.__setattr__(self, "head_dim", self.num_hiddens // self.num_heads)
 
     def keys(self) -> Iterator[str]:

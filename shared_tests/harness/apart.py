@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -104,7 +105,8 @@ def _judge(pipe: Connection, name: str, device: str | None, programs: Path | Non
     try:
         oracle.tell(judge(find(name, device, programs), advance=oracle.tell, oracle=oracle))
     except Exception as error:
-        oracle.tell(error)
+        with suppress(OSError):  # the first process may be gone, and not listen
+            oracle.tell(error)
 
 
 def _together(reports: Sequence[Report], oracle: _Remembering) -> Report:
