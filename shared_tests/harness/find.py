@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from shared_tests.harness.subject import as_subject, in_words, offers
+from shared_tests.harness.errors import in_words
+from shared_tests.harness.subject import as_subject, offers
 
 
 def find(name: str, device: str | None = None, programs: Path | None = None) -> Any:
@@ -32,6 +33,18 @@ def find(name: str, device: str | None = None, programs: Path | None = None) -> 
     if programs is not None and hasattr(subject, "backend"):
         subject.backend.keep_programs(programs)
     return as_subject(subject)
+
+
+def source(subject: Any) -> str:
+    """By what name `find` finds a subject's class again; its own name if it stands in no file."""
+    kind = type(subject)
+    if kind.__module__.startswith("shared_tests.subjects."):
+        return str(subject.name)
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    if file is None or "<locals>" in kind.__qualname__:
+        return str(subject.name)
+    path, here = Path(file), Path.cwd()
+    return f"{path.relative_to(here) if path.is_relative_to(here) else path}:{kind.__name__}"
 
 
 def place(found: Any, device: str | None) -> None:

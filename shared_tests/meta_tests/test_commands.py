@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ def test_verify_a_port(tmp_path):
     result = trihead("verify", "--subject", f"{PORT}:MyPort", "--json", tmp_path / "report.json", timeout=10)
     assert result.returncode == 0, result.stderr
     assert "HOLDS: MyPort" in result.stdout
-    assert "not offered" in result.stdout
+    assert "not offered: 1.4, 2.5, 3.5, 4.1, 4.2, 5.1, 6, 8.1, 8.2, 8.3\n" in result.stdout
     assert result.stderr == ""
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["holds"] is True
@@ -45,12 +46,15 @@ def test_verify_a_wrong_port(tmp_path):
     assert result.returncode == 1
     assert "FAILS: MyPort: clauses 2.1" in result.stdout
     assert "✗" in result.stdout
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("2.2 attention weights: book, float64: ")
+    assert lines[-1] == f"next: trihead diagnose --subject {wrong}:MyPort"
 
 
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("raise RuntimeError('no luck\\nat all')", "RuntimeError: no luck"),
+        ("raise RuntimeError('no luck\\nat all')", "31 cases: RuntimeError: no luck … at all (port.py:4); first book"),
         ("return queries", "forward: expected (output, attention weights), got ndarray"),
         ("return None", "forward: expected (output, attention weights), got NoneType"),
         ("import numpy; return numpy.nan * queries, numpy.ones(3)", "expected shape"),
@@ -76,19 +80,32 @@ def test_verify_a_port_that_breaks(tmp_path, body, words):
 @pytest.mark.parametrize(
     ("method", "words"),
     [
-        ("gradients(self, *x): raise RuntimeError('no luck')", "4.1 Port: book float64: RuntimeError: no luck"),
-        ("gradients(self, *x): return [1.0]", "4.1 Port: book float64: ValueError: gradients: expected {name: array}"),
+        (
+            "gradients(self, *x): raise RuntimeError('no luck')",
+            "31 cases: RuntimeError: no luck (port.py:33); first book",
+        ),
+        (
+            "gradients(self, *x): return [1.0]",
+            "4.1 gradients of inputs: book, float64: gradients: expected {name: array}",
+        ),
         ("gradients(self, *x): return {'queries': 'q'}", "gradients: queries: expected an array of floating numbers"),
-        ("stages(self, *x): raise SystemExit(0)", "2.5 Port: book float64: SystemExit: 0"),
+        ("stages(self, *x): raise SystemExit(0)", "31 cases: SystemExit: 0 (port.py:33); first book, float64"),
+        (
+            "forward_alone(self, *x): return self.forward(*x)",
+            "1.4 asking for weights changes no bit: book, float64: forward_alone: expected an array",
+        ),
     ],
 )
 def test_verify_a_port_whose_optional_method_breaks(tmp_path, method, words):
+    """What breaks is the first line, and all else is judged as it was."""
     source = PORT.read_text().replace("class MyPort", "class Port")
     (tmp_path / "port.py").write_text(f"{source}\n    def {method}\n")
     result = trihead("verify", "--subject", tmp_path / "port.py:Port")
     assert result.returncode == 1
-    assert words in " ".join(result.stdout.split())
-    assert f"FAILS: Port: clauses {words[:3] if words[0].isdigit() else '4.1'}\n" in result.stdout
+    assert words in result.stdout.splitlines()[0]
+    broken = "errors in 31 cases" if "31 cases" in words else f"clauses {'1.4' if words.startswith('1.4') else '4.1'}"
+    assert f"FAILS: Port: {broken}\n" in result.stdout
+    assert re.search(r"2\.1 +output +\d", result.stdout)
 
 
 def test_a_port_may_import_a_file_beside_it(tmp_path):
