@@ -12,7 +12,7 @@ import numpy as np
 from shared_tests.cases.case import Trial
 from shared_tests.harness import compare
 from shared_tests.harness.asking import Answer, ask, ask_alone, ask_gradients, by_name
-from shared_tests.harness.claimed import are_nan, by_claim, like, named, unchanged
+from shared_tests.harness.claimed import are_nan, by_claim, like, named, shape_and_dtype, unchanged
 from shared_tests.harness.clauses import RAISES
 from shared_tests.harness.compare import Verdict
 from shared_tests.harness.errors import UnfitError, in_words, place
@@ -76,10 +76,9 @@ def _more(subject: Any, model: Any, trial: Trial, truth: Truth, answer: Answer) 
 
 def _of_answer(subject: Subject, answer: Answer, trial: Trial, truth: Truth) -> Verdicts:
     output, weights = truth.stages["output"], of_weights(subject, truth)
-    yield "1.1", replace(compare.shape_and_dtype(answer.output, output.value.shape, trial.dtype), what="output")
+    yield "1.1", shape_and_dtype(answer.output, output, trial.dtype, "output")
     if subject.attention_weights != "none" and answer.attention_weights is not None:
-        verdict = compare.shape_and_dtype(answer.attention_weights, weights.value.shape, trial.dtype)
-        yield "1.1", replace(verdict, what="attention weights")
+        yield "1.1", shape_and_dtype(answer.attention_weights, weights, trial.dtype, "attention weights")
     yield "2.1", by_claim(answer.output, output, trial)
     if answer.attention_weights is not None and answer.attention_weights.shape == weights.value.shape:
         yield "2.2", by_claim(answer.attention_weights, weights, trial)

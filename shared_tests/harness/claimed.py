@@ -13,6 +13,12 @@ from shared_tests.harness.compare import Verdict
 from shared_tests.harness.rounding import Array, Expected
 
 
+def shape_and_dtype(actual: Array, expected: Expected, dtype: str, what: str) -> Verdict:
+    """What clause 1.1 says; NaN is a number of every dtype."""
+    numbers = np.where(np.isnan(actual), np.zeros((), actual.dtype), actual)
+    return replace(compare.shape_and_dtype(numbers, expected.value.shape, dtype), what=what)
+
+
 def by_claim(actual: Array, expected: Expected, trial: Trial) -> Verdict:
     """Within the gate, but for rows without a valid key that the subject claims to be NaN, or nothing in particular."""
     if actual.shape != expected.value.shape or not trial.left_out.any():

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from shared_tests.frameworks import FRAMEWORKS
+
 PORT = Path(__file__).parents[2] / "docs" / "my_port.py"
 BROKEN = """
 class Port:
@@ -135,10 +137,10 @@ def test_json_has_no_infinity_and_goes_where_a_link_points(tmp_path):
     [
         (
             ["--subject", "nobody"],
-            "subject: expected one of jax_impl, keras_builtin, nnx_builtin, tf_impl, torch_builtin, torch_impl "
-            "or FILE.py:Class, got nobody",
+            "subject: expected one of jax_impl, keras_builtin, nnx_builtin, tf_impl, torch_builtin, torch_impl, "
+            "torch_sdpa or FILE.py:Class, got nobody",
         ),
-        (["--subject", "torch_builtin"], "subject: expected one that is judged, got torch_builtin"),
+        (["--subject", f"{PORT}:MyPort", "--known", "no/such.toml"], "no/such.toml: expected entries [[difference]]"),
         (
             ["--subject", f"{PORT}:MyPort", "--device", "cpu"],
             "--device: expected a subject that can be placed, got MyPort",
@@ -192,6 +194,15 @@ def test_a_file_that_does_not_run(tmp_path):
         ("dtypes = None", "subject: expected dtypes of float64, float32, bfloat16, float16, got None"),
         ("dtypes = 'float32'", "got 'float32'"),
         ("dtypes = ('float8',)", "got ('float8',)"),
+        ("dtypes = ()", "subject: expected dtypes of float64, float32, bfloat16, float16, got ()"),
+        ("inputs = 'x'", "subject: expected inputs to be 'any' or 'self', got 'x'"),
+        ("square = 'no'", "subject: expected square to be False or True, got 'no'"),
+        ("bias = True", "subject: expected bias to be 'any' or 'never' or 'always', got True"),
+        ("masks = ('padding',)", "expected masks of none, lengths, lengths per query, causal, got ('padding',)"),
+        ("empty = 2", "subject: expected empty to be True or False, got 2"),
+        ("attention_weights = None", "to be 'per head' or 'averaged' or 'none', got None"),
+        ("rows_without_key = 'NaN'", "to be 'uniform' or 'zeros' or 'nan' or 'undefined', got 'NaN'"),
+        ("lowest_score = 1e9", "subject: expected lowest_score to be a negative number or None, got 1000000000.0"),
     ],
 )
 def test_a_class_that_claims_what_there_is_not(tmp_path, attribute, words):
@@ -223,6 +234,19 @@ def test_calibrate_a_port():
     assert [line.split()[2] for line in result.stdout.splitlines()[1:]] == ["output", "attention"]
     bad = trihead("calibrate", "--dtype", "float8")
     assert (bad.returncode, len(bad.stderr.splitlines())) == (2, 1)
+
+
+def test_doctor_with_no_framework(tmp_path):
+    """Says so; that there is nothing to judge is no failure."""
+    for framework in FRAMEWORKS:
+        for module in framework.modules:
+            (tmp_path / f"{module}.py").write_text("raise ModuleNotFoundError('no such module')")
+    path = f"{tmp_path}:{PORT.parents[1]}"
+    result = trihead("doctor", env=os.environ | {"PYTHONPATH": path}, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "torch_impl                   not installed: " in result.stdout
+    assert "None of the three is installed: pip install 'trihead[torch]'" in result.stdout
+    assert "FAILS" not in result.stdout
 
 
 def test_doctor():
