@@ -124,7 +124,10 @@ def test_a_wrong_port_fails_whatever_it_claims(claims):
     assert ("3.1" in broken) == (claims != {"attention_weights": "none", "inputs": "self"})
 
 
-@pytest.mark.parametrize(("does", "claims"), [("zeros", "nan"), ("nan", "zeros"), ("uniform", "zeros"), ("zeros", "uniform")])
+OTHERWISE = [("zeros", "nan"), ("nan", "zeros"), ("uniform", "zeros"), ("zeros", "uniform")]
+
+
+@pytest.mark.parametrize(("does", "claims"), OTHERWISE)
 def test_rows_without_a_key_are_what_is_claimed(does, claims):
     class Other(Port):
         rows_without_key = claims
@@ -199,7 +202,7 @@ class Widened(Subject):
     name = "widened"
 
     def build(self, config, weights, dtype):
-        square = {name: widened(x, config.num_hiddens) if name[:3] != "W_o" and x.ndim == 2 else x for name, x in weights.items()}
+        square = {name: x if x.ndim == 1 else widened(x, config.num_hiddens) for name, x in weights.items()}
         assert len({x.shape for x in square.values() if x.ndim == 2}) == 1
         return PORT.build(config, square, dtype), config.num_hiddens
 

@@ -53,11 +53,12 @@ def page(reports: Mapping[str, Report], claims: Mapping[str, Subject]) -> str:
 
 
 def _head() -> list[str]:
-    found = {name: version for name, version in versions().items() if name in ("torch", "flax", "jax", "keras")}
+    names = ("torch", "flax", "jax", "keras")
+    installed = ", ".join(f"{name} {version}" for name, version in versions().items() if name in names)
     return [
         "# The frameworks' own layers",
         "",
-        f"Written by `python -m shared_tests.studies.builtins`, on a CPU, of {', '.join(map(' '.join, found.items()))}.",
+        f"Written by `python -m shared_tests.studies.builtins`, on a CPU, of {installed}.",
         "Each is a subject (`trihead verify --subject torch_builtin`), judged as far as it claims.",
         "",
         "## Clause by clause",
