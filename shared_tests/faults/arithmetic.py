@@ -106,7 +106,7 @@ class Exact(Plain):
         value = a @ b
         if self.random is None:
             return value
-        held = value == (a.astype(self._sums) @ b.astype(self._sums))
+        held = self._held(value, a, b) & self._held(np.abs(a) @ np.abs(b), np.abs(a), np.abs(b))  # not by luck
         squares, terms = a**2 @ b**2, a.shape[-1]
         noise = FORMATS[self.form].sums * np.sqrt((terms * squares + terms / 3 * value**2) / 3)
         noise = noise + np.sqrt(terms) * FORMATS[self.form].floor
@@ -147,9 +147,10 @@ class Exact(Plain):
     def plain_coarse_sums(self, a: Array, b: Array) -> Array:
         return super().coarse_sums(a, b)
 
-    @property
-    def _sums(self) -> Any:
-        return np.float64 if self.form == "float64" else np.float32
+    def _held(self, value: Array, a: Array, b: Array) -> Array:
+        """Whether sums of products come out free of error in the format."""
+        sums = np.float64 if self.form == "float64" else np.float32
+        return value == a.astype(sums) @ b.astype(sums)
 
     def _normal(self, x: Array) -> Array:
         assert self.random is not None

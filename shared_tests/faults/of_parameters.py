@@ -124,6 +124,17 @@ def _returned(edit: Callable[[Array], Array]) -> dict[str, Change]:
     return {"returned": lambda right, layer, output, weights: right(output, edit(weights))}
 
 
+def _averaged(edit: Callable[[Array, int], Array]) -> dict[str, Change]:
+    """What is returned is made of the mean over heads, (batch, 1, queries, keys), and the number of heads."""
+
+    def change(right: Change, layer: Any, output: Array, weights: Array) -> Any:
+        total = layer.arithmetic.sum(np.moveaxis(weights, 1, -1))
+        mean = layer.arithmetic.stored(total / layer.arithmetic.constant(weights.shape[1]))
+        return right(output, edit(np.moveaxis(mean, -1, 1), weights.shape[1]))
+
+    return {"returned": change}
+
+
 AVERAGED = "the attention weights that are returned are averaged over heads"
 REVERSED = "the attention weights that are returned are those of the heads in reverse"
 VIEWED = "heads are split by a reshape without a transpose"
@@ -152,23 +163,21 @@ HEADS = [
         "heads are joined in reverse",
         {"join": lambda right, layer, x: right(x[:, ::-1])},
     ),
-    Fault("attention-weights-averaged", "heads", AVERAGED, _returned(lambda w: w.mean(1))),
+    Fault("attention-weights-averaged", "heads", AVERAGED, _averaged(lambda mean, heads: mean[:, 0])),
     Fault(
         "attention-weights-averaged",
         "heads",
         f"{AVERAGED}, and repeated",
-        _returned(lambda w: w.mean(1, keepdims=True) * np.ones_like(w)),
+        _averaged(lambda mean, heads: mean.repeat(heads, axis=1)),
         "repeated",
     ),
-    Fault(
-        "attention-weights-averaged", "heads", AVERAGED, _returned(lambda w: w.mean(1, keepdims=True)), "as one head"
-    ),
+    Fault("attention-weights-averaged", "heads", AVERAGED, _averaged(lambda mean, heads: mean), "as one head"),
     Fault("attention-weights-reversed", "heads", REVERSED, _returned(lambda w: w[:, ::-1])),
     Fault(
         "attention-weights-flattened",
         "heads",
         "the attention weights that are returned are (batch * heads, queries, keys)",
-        _returned(lambda w: w.reshape(-1, *w.shape[2:])),
+        _returned(lambda w: w.reshape(w.shape[0] * w.shape[1], *w.shape[2:])),
     ),
     Fault(
         "values-of-next-key",

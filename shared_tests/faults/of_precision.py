@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from shared_tests.faults.arithmetic import Change, in_bits, lowered, rounded_to
 from shared_tests.faults.fault import Fault
 from shared_tests.harness.rounding import Array
@@ -30,8 +32,7 @@ def _coarse(right: Change, layer: Any, a: Array, b: Array) -> Array:
 
 
 def _coarse_total(right: Change, layer: Any, powers: Array) -> Array:
-    ones = powers[..., :1].swapaxes(-1, -2) * 0 + 1
-    return layer.arithmetic.coarse_sums(powers, ones.repeat(powers.shape[-1], axis=-2)[..., :1])
+    return layer.arithmetic.coarse_sums(powers, np.ones((powers.shape[-1], 1), powers.dtype))
 
 
 def _bits(bits: int) -> Change:
