@@ -29,6 +29,8 @@ class Fault:
     """The case of the table that shows it."""
     variant: bool = True
     """Whether diagnosis tries it as a variant of the reference; what is found by asking in another way is none."""
+    noisy: bool = True
+    """Whether that loss is drawn as noise. If not it is a rounding of the fault's own, the same in every run."""
 
     def __str__(self) -> str:
         return f"{self.id} ({self.form})" if self.form else self.id

@@ -53,7 +53,17 @@ def _of_product(step: str, kind: str = "precision") -> list[Fault]:
         ("bfloat16-sums", f"the sums of {step} are carried in bfloat16", COARSE): _coarse,
     }
     return [
-        Fault(id_, kind, words, {f"product {step}": change}, _form(words, step), unit, case, step not in ADDITIVE)
+        Fault(
+            id_,
+            kind,
+            words,
+            {f"product {step}": change},
+            _form(words, step),
+            unit,
+            case,
+            step not in ADDITIVE,
+            id_ != "tf32",
+        )
         for (id_, words, unit), change in changes.items()
     ]
 
@@ -90,7 +100,7 @@ PRECISION = [
     Fault(
         "softmax-float16", "precision", "the softmax is computed in float16", {"softmax": lowered("float16")}, "", TF32
     ),
-    Fault("attention-weights-float16", "precision", HALF_WEIGHTS, {"average": _weights_rounded}, "", TF32),
+    Fault("attention-weights-float16", "precision", HALF_WEIGHTS, {"average": _weights_rounded}, "", TF32, noisy=False),
     Fault(
         "attention-weights-float16",
         "precision",
@@ -98,6 +108,7 @@ PRECISION = [
         {"rows": lambda right, layer, weights: rounded_to(right(weights), "float16")},
         "returned too",
         TF32,
+        noisy=False,
     ),
     Fault(
         "tf32",
@@ -106,6 +117,7 @@ PRECISION = [
         dict.fromkeys(EVERY_PRODUCT, _eleven(True, True)),
         "",
         TF32,
+        noisy=False,
     ),
     Fault(
         "bfloat16-sums",
@@ -130,6 +142,7 @@ PRECISION = [
         {"exponential": _bits(13)},
         "",
         2.0**-13,
+        noisy=False,
     ),
     Fault(
         "tanh-13-bits",
@@ -140,6 +153,7 @@ PRECISION = [
         2.0**-13,
         "additive",
         False,
+        noisy=False,
     ),
     Fault(
         "float32-inside",

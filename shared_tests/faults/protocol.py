@@ -22,7 +22,8 @@ Found = tuple[str, str]
 
 def called_again(port: Port, probe: Probe) -> Iterator[Found]:
     """The same model, the same inputs: the same bits, and nothing given is written to."""
-    trial = deepcopy(probe.trial)
+    arrays = {x: getattr(probe.trial, x).copy() for x in ("queries", "keys", "values")}  # one each, so as to name it
+    trial = replace(deepcopy(probe.trial), **arrays)
     model = port.subject.build(trial.config, trial.parameters, trial.dtype)
     first = as_arrays(port.raw(model, *trial.inputs))
     written = [
@@ -100,14 +101,14 @@ def beside_another_model(port: Port, probe: Probe) -> Iterator[Found]:
 
 def other_arrays(port: Port, probe: Probe, base: Faults) -> Iterator[Found]:
     """Lengths of int32, and inputs whose elements are not next to each other in memory."""
-    trial = probe.trial
+    trial = deepcopy(probe.trial)
     strided = {x: _strided(getattr(trial, x)) for x in ("queries", "keys", "values")}
     cases = {"inputs with strides": replace(trial, **strided)}
     if trial.valid_lens is not None:
         cases["lengths of int32"] = replace(trial, valid_lens=trial.valid_lens.astype(np.int32))
     for what, changed in cases.items():
         try:
-            answer = as_arrays(port.raw(port.build(trial), *changed.inputs))
+            answer = as_arrays(port.raw(port.build(trial), *changed.inputs))  # not copied: copies have no strides
         except (Exception, SystemExit) as error:
             yield "crash", f"{what}: {type(error).__name__}"
             continue

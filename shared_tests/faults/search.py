@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import permutations
-from math import log
+from itertools import islice, permutations
+from math import inf, log
 
 from shared_tests.faults.fault import Fault
 from shared_tests.faults.probes import Probe
-from shared_tests.faults.variants import Arrays, Faults, Fit, fit
+from shared_tests.faults.variants import Arrays, Faults, Fit, fit, rough_width
 
 MOST = 6
 """So many explanations are kept from one probe to the next."""
@@ -72,20 +72,29 @@ class Search:
         return one + self._explaining(_pairs(finer))
 
     def _explaining(self, candidates: Iterator[Faults]) -> list[Faults]:
-        """Those that explain the last answer and all before it; the last is the hardest."""
-        asked = self.seen[::-1]
-        return [faults for faults in candidates if all(self.fits(faults, *one) for one in asked)]
+        """The best that explain the last answer and all before it; the last is the hardest."""
+        costs = {faults: self._cost(faults, rough=True) for faults in candidates}
+        hopeful = sorted((faults for faults, cost in costs.items() if cost < inf), key=costs.__getitem__)
+        found = (faults for faults in hopeful if all(self.fits(faults, *one) for one in self.seen[::-1]))
+        return [*islice(found, MOST)]
 
     def _ranked(self, found: list[Faults]) -> list[Faults]:
-        """The narrowest first: a fault more has to halve the noise that is allowed for."""
+        """The narrowest first, and of those equally narrow what the catalogue has first."""
         order = {fault: place for place, fault in enumerate(self.variants)}
+        return sorted(found, key=lambda faults: (self._cost(faults), [order.get(fault, 0) for fault in faults]))[:MOST]
 
-        def key(faults: Faults) -> tuple[float, list[int]]:
-            fits = [self.fits(faults, probe, answer) for probe, answer in self.seen]
-            width = sum(one.width for one in fits if one) / len(fits)
-            return width + len(faults) * log(2), [order.get(fault, 0) for fault in faults]
-
-        return sorted(found, key=key)[:MOST]
+    def _cost(self, faults: Faults, rough: bool = False) -> float:
+        """How much noise is allowed for; a fault more has to halve it. Infinite where nothing is explained."""
+        total = 0.0
+        for probe, answer in self.seen[::-1]:
+            if rough:
+                width = rough_width(self.base + faults, probe, answer)
+            else:
+                width = one.width if (one := self.fits(faults, probe, answer)) else None
+            if width is None:
+                return inf
+            total += width
+        return total / max(len(self.seen), 1) + len(faults) * log(2)
 
 
 def _unit(faults: Faults) -> float:
