@@ -149,7 +149,8 @@ def _padded(subject: Subject, model: Any, trial: Trial, answer: Answer) -> Verdi
             garbled.queries[padding] = garbled.values[padding] = GARBAGE
             rows = rows & ~padding
         output = ask(subject, model, garbled).output
-        yield "3.4", unchanged(output[rows], answer.output[rows], "output")
+        if output.shape[:2] == answer.output.shape[:2] == rows.shape:  # a wrong shape is for clause 1.1
+            yield "3.4", unchanged(output[rows], answer.output[rows], "output")
 
 
 def _arrays(trial: Trial) -> dict[str, Array]:

@@ -38,7 +38,7 @@ Ask = Callable[[Any, Callable[[str], None]], object]
 class _Recorder(Questioned):
     """Writes down what it is asked."""
 
-    case = ""
+    case = "question"
 
     def __init__(self, claims: Mapping[str, Any]) -> None:
         super().__init__(claims)
@@ -73,7 +73,8 @@ class Written(Questioned):
             raise UnfitError(f"answer: expected a safetensors file, got {file}, truncated or foreign") from None
         needed = question.answer.keys() & {"output", "attention_weights"}
         if not needed <= found.keys():
-            raise UnfitError(f"answer: expected {', '.join(sorted(needed))}; {file} has {', '.join(sorted(found))}")
+            names = ", ".join(sorted(found)) or "no array"
+            raise UnfitError(f"answer: expected {', '.join(sorted(needed))}; {file} has {names}")
         return found
 
     @cached_property
