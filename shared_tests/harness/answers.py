@@ -4,8 +4,9 @@
     questions/      a safetensors file for each
     answers/        the port's own, of the same names
 
-What is asked is found by asking: a subject that writes each question down is judged, and its answers, all zero, go
-nowhere. That works as long as no later question depends on the numbers of an earlier answer.
+What is asked is found by asking: a subject that writes each question down is judged, and answers zeros. So the files
+have all questions as long as none depends on the numbers of an earlier answer, which holds for the judge. One that does
+is a LookupError of the case, not a silence.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from shared_tests.storage import read_arrays, write_arrays, write_bytes
 SCHEMA = 1
 MANIFEST = "manifest.json"
 MADE_BY = "trihead cases"
+ANEW = f"write it anew with {MADE_BY}"
 DIGITS = 12
 """So many of a question's digest are in the name of its file, by which it is found."""
 Ask = Callable[[Any, Callable[[str], None]], object]
@@ -64,7 +66,7 @@ class Written(Questioned):
         is no answer, UnfitError for one that cannot be read or lacks an array."""
         file = self._files.get(question.digest[:DIGITS])
         if file is None:
-            raise LookupError(f"{self.folder} lacks this question, which other software drew otherwise: {ANEW}")
+            raise LookupError(f"{self.folder} lacks this question, as another installation drew it: {ANEW}")
         if not (self.folder / "answers" / file).is_file():
             raise FileNotFoundError(self._unanswered)
         try:
@@ -83,9 +85,6 @@ class Written(Questioned):
         absent = [file for file in self._files.values() if not (self.folder / "answers" / file).is_file()]
         questions = f"{len(absent)} of {len(self._files)} questions"
         return f"{questions} have no answer in {self.folder / 'answers'}, the first {absent[0]}"
-
-
-ANEW = f"write it anew with {MADE_BY}"
 
 
 def read_claims(path: Path) -> dict[str, Any]:
