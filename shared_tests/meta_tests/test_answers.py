@@ -15,6 +15,7 @@ from shared_tests.cases.case import Config
 from shared_tests.cases.table import CASES
 from shared_tests.harness.answers import read_answers, read_claims, write_questions
 from shared_tests.harness.find import find
+from shared_tests.harness.questions import Question
 from shared_tests.harness.scoring import DOT_PRODUCT, Additive
 from shared_tests.storage import read_arrays, write_arrays
 
@@ -141,6 +142,19 @@ def test_what_is_asked_does_not_depend_on_answers(tmp_path):
         assert "LookupError" not in str(report)
 
 
+def test_a_question_is_told_by_all_that_is_given():
+    """Whatever differs, it is another question, so that no answer stands for two."""
+    config = CASES["bias"].config
+    arrays = {name: np.arange(4.0) for name in ("queries", "keys", "values", "W_q.weight", "keep", "cotangent")}
+    question = Question(config, "float32", arrays)
+    others = [question.given(**{name: array + 1}) for name, array in arrays.items()]
+    others += [question.given(valid_lens=np.arange(2)), question.given(keys=arrays["keys"].reshape(2, 2))]
+    others += [question.given(keys=arrays["keys"].view(np.int64)), Question(config, "bfloat16", arrays)]
+    others += [Question(config, "float32", {name: x for name, x in arrays.items() if name != "keep"})]
+    assert len({question.digest, *(other.digest for other in others)}) == 1 + len(others)
+    assert question.digest == question.given(keys=arrays["keys"]).answered({"output": (2,)}).digest
+
+
 @pytest.fixture(scope="module")
 def answered(tmp_path_factory):
     """A folder of right answers, not to be changed."""
@@ -167,7 +181,8 @@ def test_answers_that_are_missing_are_one_line(folder):
     (line,) = causes(folder)
     assert "1 case: FileNotFoundError: 2 of 6 questions have no answer in " in line
     shutil.rmtree(folder / "answers")
-    assert "6 of 6 questions have no answer" in causes(folder)[0]
+    (line,) = causes(folder)
+    assert "6 of 6 questions have no answer" in line
 
 
 @pytest.mark.parametrize(
