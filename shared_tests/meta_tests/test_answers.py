@@ -89,6 +89,13 @@ def test_questions(tmp_path):
     assert len(manifest["questions"]) == 6  # in each dtype as it stands, reversed, and with garbage in padding
 
 
+def test_of_one_input_one_gradient_is_asked(tmp_path):
+    folder = questions(tmp_path, {"inputs": "self", "methods": ["gradients"]}, {"lengths": CASES["lengths"]})
+    asked = [entry["answer"] for entry in json.loads((folder / "manifest.json").read_text())["questions"]]
+    weights = {"W_q.weight": [12, 11], "W_k.weight": [12, 11], "W_v.weight": [12, 11], "W_o.weight": [12, 12]}
+    assert [answer for answer in asked if "output" not in answer] == [weights | {"queries": [2, 7, 11]}] * 2
+
+
 @pytest.mark.parametrize(
     "claims",
     [
