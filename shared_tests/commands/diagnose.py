@@ -21,7 +21,7 @@ def diagnose(
     device: DeviceOption = None,
     cache: CacheOption = True,
 ) -> None:
-    """Say what a port can be asked and which fault explains its numbers; exit 0 if nothing is wrong, 1 if something is."""
+    """Say what a port can be asked and which fault explains its numbers; exit 0 if nothing is wrong, else 1."""
     check_writable("--json", json_file)
     found = find(subject, device, programs_of(cache))
     with progress("diagnose", 30) as (bar, task):

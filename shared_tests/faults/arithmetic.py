@@ -44,7 +44,7 @@ class Plain:
         return np.dtype("float32" if self.form == "bfloat16" else self.form).type(number)
 
     def product(self, a: Array, b: Array) -> Array:
-        return self._half(np.float32(a) @ np.float32(b)) if self._is_half else a @ b
+        return self._half(a.astype(np.float32) @ b.astype(np.float32)) if self._is_half else a @ b
 
     def sum(self, x: Array) -> Array:
         """Over the last axis, which stays."""

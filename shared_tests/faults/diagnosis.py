@@ -1,4 +1,4 @@
-"""Diagnosis: what a port can be asked, where it parts from the reference first, and which faults explain its numbers."""
+"""Diagnosis: what a port can be asked, where it parts from the oracle first, and which faults explain its numbers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 from shared_tests.faults import fills, protocol
 from shared_tests.faults.catalogue import CATALOGUE
-from shared_tests.faults.domain import Domain, find_domain
+from shared_tests.faults.domain import find_domain
 from shared_tests.faults.fault import Fault
 from shared_tests.faults.gradients import of_gradients
 from shared_tests.faults.port import Port
 from shared_tests.faults.probes import Probe, empty_rows, isolating, plain, with_lengths
 from shared_tests.faults.search import Search
-from shared_tests.faults.variants import Arrays, fit, runs, truth
-from shared_tests.faults.words import Cause, Diagnosis, claims_of, excerpt, of_search
+from shared_tests.faults.variants import fit, runs, truth
+from shared_tests.faults.words import Cause, Diagnosis, claims_of, of_search
 from shared_tests.harness.subject import as_subject, in_words, offers
 
 Advance = Callable[[str], None]
@@ -157,17 +157,18 @@ class Examination:
     def _other_calls(self) -> Iterator[Cause]:
         probe, base = self.domain.probe(), self.search.base + self.search.left[0]
         empty = self.domain.probe("lengths") if "lengths" in self.domain.kinds else probe
-        asked = (
-            lambda: protocol.kept_between_calls(self.port, probe, base),
-            lambda: protocol.beside_another_model(self.port, probe),
-            lambda: () if self.search.unexplained else protocol.other_arrays(self.port, probe, base),
-            lambda: protocol.empties(self.port, empty) if self.port.claim("empty") else (),
-            lambda: protocol.after_dropout(self.port, probe),
-        )
-        steady = not any(cause.fault in UNSTEADY for cause in self.causes)
-        for ask in asked if steady else asked[3:4]:
+        asked = [protocol.empties(self.port, empty)] if self.port.claim("empty") else []
+        if not any(cause.fault in UNSTEADY for cause in self.causes):
+            asked = [
+                protocol.kept_between_calls(self.port, probe, base),
+                protocol.beside_another_model(self.port, probe),
+                *([] if self.search.unexplained else [protocol.other_arrays(self.port, probe, base)]),
+                *asked,
+                protocol.after_dropout(self.port, probe),
+            ]
+        for found in asked:
             try:
-                yield from (Cause(fault, words, probe.name) for fault, words in ask())
+                yield from (Cause(fault, words, probe.name) for fault, words in found)
             except (Exception, SystemExit) as error:
                 yield Cause("crash", f"a second call: {in_words(error)}", probe.name)
 

@@ -29,7 +29,7 @@ class Domain:
     def probe(
         self, kind: str = "", widths: str = "", bias: bool | None = None, dtype: str = "", spread: float = 1.0
     ) -> Probe:
-        """One with what shows most: equal widths, so that any two parameters can be taken for each other, and biases."""
+        """One with what shows most: equal widths, so that any two parameters can be swapped, and biases."""
         widths = widths or next(w for w in ("one width", "one x", "distinct widths") if w in self.widths)
         bias = self.biases[-1] if bias is None else bias
         return plain(dtype or self.dtype, widths, bias, kind or self.richest, spread)

@@ -197,7 +197,7 @@ def _unmasked(right: Change, layer: Any) -> Array:
     return layer._softmax(layer.stages["scores"])
 
 
-LEAK = {"gradient weights": _unmasked, "slopes": lambda right, layer, slopes: slopes}
+LEAK: dict[str, Change] = {"gradient weights": _unmasked, "slopes": lambda right, layer, slopes: slopes}
 GRADIENTS = [
     Fault(
         "gradient-missing", "gradients", "the gradient of W_k.weight is missing", _gradients(_missing), variant=False

@@ -78,7 +78,7 @@ CLAIMS: dict[str, Any] = {
 
 
 def as_arrays(result: Any) -> Arrays:
-    """By "output" and "attention_weights", which are left out if there are none. Raises ValueError for anything else."""
+    """By "output" and "attention_weights", left out if there are none. Raises ValueError for anything else."""
     output, weights = result if isinstance(result, (tuple, list)) and len(result) == 2 else (result, None)
     answer = {"output": _floating(output)}
     if weights is not None:

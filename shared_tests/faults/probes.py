@@ -113,8 +113,8 @@ def isolating(dtype: str, bias: bool, what: str) -> Probe:
 def equal_scores(probe: Probe, score: float) -> Trial:
     """The same with every score the same number, and attention weights in the output.
 
-    One column of each input is 1, and of W_q and W_k a number. The value of key j is one-hot, so that output column j is
-    its weight, in the head whose column of W_o that is.
+    One column of each input is 1, and of W_q and W_k a number. The value of key j is one-hot, so that output column j
+    is its weight, in the head whose column of W_o that is.
     """
     trial, head_dim = probe.trial, probe.trial.config.head_dim
     parameters = {name: array.copy() for name, array in trial.parameters.items()}

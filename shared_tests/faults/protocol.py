@@ -76,16 +76,15 @@ def kept_between_calls(port: Port, probe: Probe, base: Faults) -> Iterator[Found
     if _differs(held, before):
         yield "output-buffer-reused", "the array that the first call returned is changed by the next call"
     fresh = port.call(port.build(other), other)
-    if not same(second, fresh) and trial.valid_lens is not None:
-        if fit(base, Probe(f"{probe.name}, stale", replace(other, valid_lens=trial.valid_lens)), second):
-            yield "mask-stale", "a model's second call is masked by the lengths of its first"
+    stale = Probe(f"{probe.name}, stale", replace(other, valid_lens=trial.valid_lens))
+    if trial.valid_lens is not None and not same(second, fresh) and fit(base, stale, second):
+        yield "mask-stale", "a model's second call is masked by the lengths of its first"
 
 
 def _other(trial: Trial) -> Trial:
     """The entries in reverse, with lengths that are none of theirs."""
-    arrays = {x: getattr(trial, x)[::-1].copy() for x in ("queries", "keys", "values")}
     lengths = trial.valid_lens
-    return replace(trial, **arrays, valid_lens=None if lengths is None else np.roll(lengths, 1, axis=0))
+    return replace(trial.reversed(), valid_lens=None if lengths is None else np.roll(lengths, 1, axis=0))
 
 
 def beside_another_model(port: Port, probe: Probe) -> Iterator[Found]:
@@ -102,7 +101,7 @@ def beside_another_model(port: Port, probe: Probe) -> Iterator[Found]:
 def other_arrays(port: Port, probe: Probe, base: Faults) -> Iterator[Found]:
     """Lengths of int32, and inputs whose elements are not next to each other in memory."""
     trial = deepcopy(probe.trial)
-    strided = {x: _strided(getattr(trial, x)) for x in ("queries", "keys", "values")}
+    strided: dict[str, Any] = {x: _strided(getattr(trial, x)) for x in ("queries", "keys", "values")}
     cases = {"inputs with strides": replace(trial, **strided)}
     if trial.valid_lens is not None:
         cases["lengths of int32"] = replace(trial, valid_lens=trial.valid_lens.astype(np.int32))

@@ -1,4 +1,4 @@
-"""Variants of the reference: the layer with one or two faults, in extended precision, and the noise of a port that has them.
+"""Variants of the reference: the layer with one or two faults, free of error, and the noise of a port that has them.
 
 The right layer is the oracle, with the judge's own sigma. A variant is the catalogue's layer computed free of error,
 and its sigma is sampled: DRAWS runs in which every operation errs at random by what docs/rounding.md says of it, and
@@ -59,7 +59,7 @@ def rough_width(faults: Faults, probe: Probe, answer: Arrays) -> float | None:
     if not _plausible(faults, probe, answer):
         return None
     value, sigma = _value(faults, probe, gradient), _sigma(faults, probe, gradient, 2)
-    if value is None or (faults and not _near(value, answer, HOPELESS * _noise(faults, probe), faults)):
+    if value is None or not _near(value, answer, HOPELESS * _noise(faults, probe) if faults else np.inf, faults):
         return None
     if faults and not all(_typical(answer[name], value[name], sigma[name]) for name in answer):
         return None

@@ -13,7 +13,6 @@ from shared_tests.faults.port import CLAIMS, Port
 from shared_tests.faults.probes import Probe
 from shared_tests.faults.search import Search
 from shared_tests.faults.variants import Arrays, Faults, fit, gradients_of, truth
-from shared_tests.harness.rounding import GATE
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from shared_tests.cases.case import Trial
 from shared_tests.harness import compare
 from shared_tests.harness.asking import Answer, ask, ask_alone, ask_gradients, by_name
+from shared_tests.harness.calling import calls, other_arrays
 from shared_tests.harness.claimed import are_nan, by_claim, like, named, shape_and_dtype, unchanged
 from shared_tests.harness.clauses import RAISES
 from shared_tests.harness.compare import Verdict
@@ -22,6 +23,8 @@ from shared_tests.harness.subject import Subject, offers
 from shared_tests.harness.truth import Oracle, Truth
 
 GARBAGE = 50.0
+OF_CALLS = "bias, lengths per query"
+"""The case in which is asked what depends on no numbers: what calls and models have of each other."""
 Verdicts = Iterator[tuple[str, Verdict]]
 """Clauses, and what they say."""
 
@@ -56,6 +59,9 @@ def clauses(subject: Any, trial: Trial, truth: Truth, answers: dict[str, Answer]
     yield from guarded("2.1", _turned(subject, model, trial, truth))
     if subject.live:
         yield from guarded("7.2", _again(subject, model, trial, mine, answer))
+        if trial.name == OF_CALLS:
+            yield from guarded("7.7", calls(subject, trial))
+            yield from guarded("7.8", other_arrays(subject, trial, truth))
     yield from guarded("3.4", _padded(subject, model, trial, answer))
     if trial.keep is None:
         yield from _more(subject, model, trial, truth, answer)
@@ -116,12 +122,7 @@ def _turned(subject: Subject, model: Any, trial: Trial, truth: Truth) -> Verdict
     """The entries of the batch in reverse: the same model owes them the same, whatever it was asked before."""
     if trial.keep is not None:
         return
-    turned = replace(
-        trial,
-        **{x: getattr(trial, x)[::-1].copy() for x in ("queries", "keys", "values")},
-        valid_lens=None if trial.valid_lens is None else trial.valid_lens[::-1].copy(),
-    )
-    answer, weights = ask(subject, model, turned), of_weights(subject, truth)
+    answer, weights = ask(subject, model, trial.reversed()), of_weights(subject, truth)
     verdict = by_claim(answer.output[::-1], truth.stages["output"], trial)
     yield "2.1", replace(verdict, what="entries reversed")
     if answer.attention_weights is not None and answer.attention_weights.shape == weights.value.shape:
