@@ -81,11 +81,11 @@ class Examination:
 
     def _again(self) -> bool:
         """Whether its numbers change by themselves, so that no variant can explain them."""
-        probe = self.domain.probe()
+        probe, showing = self.domain.probe(), None
         if "none" in self.domain.kinds and self.domain.widths != ["distinct widths"]:
-            probe = isolating(self.domain.dtype, self.domain.biases[-1], "weights")
+            showing = isolating(self.domain.dtype, self.domain.biases[-1], "weights")
         try:
-            found = list(protocol.called_again(self.port, probe))
+            found = list(protocol.called_again(self.port, probe, showing))
         except (Exception, SystemExit) as error:
             found = [("crash", f"called twice: {in_words(error)}")]
         self.causes += [Cause(fault, words, probe.name) for fault, words in found]

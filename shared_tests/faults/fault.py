@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from shared_tests.faults.arithmetic import Change
 
+BY_WEIGHTS = "attention weights"
 KINDS = ("parameters", "heads", "scale", "mask", "rows", "softmax", "precision", "protocol", "gradients")
 
 
@@ -29,6 +30,8 @@ class Fault:
     """The case of the table that shows it."""
     variant: bool = True
     """Whether diagnosis tries it as a variant of the reference; what is found by asking in another way is none."""
+    shown_by: str = "outputs"
+    """Or `BY_WEIGHTS`, or "stages": without these nothing shows it."""
     noisy: bool = True
     """Whether that loss is drawn as noise. If not it is a rounding of the fault's own, the same in every run."""
 

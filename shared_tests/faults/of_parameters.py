@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from shared_tests.faults.arithmetic import Change, rounded_to
-from shared_tests.faults.fault import Fault
+from shared_tests.faults.fault import BY_WEIGHTS, Fault
 from shared_tests.harness.rounding import Array
 
 PROJECTIONS = ("W_q", "W_k", "W_v", "W_o")
@@ -83,7 +83,14 @@ PARAMETERS = [
         case="book",
     ),
     *(
-        Fault(f"{n}-bias-missing", "parameters", f"the bias of {n} is not added", _without(n), case="bias")
+        Fault(
+            f"{n}-bias-missing",
+            "parameters",
+            f"the bias of {n} is not added",
+            _without(n),
+            case="bias",
+            shown_by="stages" if n == "W_k" else "outputs",  # it adds the same to all scores of a query
+        )
         for n in PROJECTIONS
     ),
     Fault(
@@ -163,21 +170,32 @@ HEADS = [
         "heads are joined in reverse",
         {"join": lambda right, layer, x: right(x[:, ::-1])},
     ),
-    Fault("attention-weights-averaged", "heads", AVERAGED, _averaged(lambda mean, heads: mean[:, 0])),
+    Fault(
+        "attention-weights-averaged", "heads", AVERAGED, _averaged(lambda mean, heads: mean[:, 0]), shown_by=BY_WEIGHTS
+    ),
     Fault(
         "attention-weights-averaged",
         "heads",
         f"{AVERAGED}, and repeated",
         _averaged(lambda mean, heads: mean.repeat(heads, axis=1)),
         "repeated",
+        shown_by=BY_WEIGHTS,
     ),
-    Fault("attention-weights-averaged", "heads", AVERAGED, _averaged(lambda mean, heads: mean), "as one head"),
-    Fault("attention-weights-reversed", "heads", REVERSED, _returned(lambda w: w[:, ::-1])),
+    Fault(
+        "attention-weights-averaged",
+        "heads",
+        AVERAGED,
+        _averaged(lambda mean, heads: mean),
+        "as one head",
+        shown_by=BY_WEIGHTS,
+    ),
+    Fault("attention-weights-reversed", "heads", REVERSED, _returned(lambda w: w[:, ::-1]), shown_by=BY_WEIGHTS),
     Fault(
         "attention-weights-flattened",
         "heads",
         "the attention weights that are returned are (batch * heads, queries, keys)",
         _returned(lambda w: w.reshape(w.shape[0] * w.shape[1], *w.shape[2:])),
+        shown_by=BY_WEIGHTS,
     ),
     Fault(
         "values-of-next-key",

@@ -62,7 +62,7 @@ def _of_product(step: str, kind: str = "precision") -> list[Fault]:
             unit,
             case,
             step not in ADDITIVE,
-            id_ != "tf32",
+            noisy=id_ != "tf32",
         )
         for (id_, words, unit), change in changes.items()
     ]

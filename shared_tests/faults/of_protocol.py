@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from shared_tests.faults.arithmetic import Change
-from shared_tests.faults.fault import Fault
+from shared_tests.faults.fault import BY_WEIGHTS, Fault
 from shared_tests.faults.of_precision import OF_GRADIENTS
 from shared_tests.harness.rounding import Array
 
@@ -118,7 +118,8 @@ def _one_nan(right: Change, layer: Any, *inputs: Any) -> Any:
 
 
 def _entry(id_: str, words: str, changes: Call, form: str = "", case: str = "bias, lengths per query") -> Fault:
-    return Fault(id_, "protocol", words, changes, form, 0.0, case, False)
+    shown_by = BY_WEIGHTS if id_.startswith("attention-weights") else "outputs"
+    return Fault(id_, "protocol", words, changes, form, 0.0, case, False, shown_by)
 
 
 def _in_float64(right: Change, layer: Any, output: Array, weights: Array) -> Any:

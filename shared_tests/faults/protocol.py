@@ -20,8 +20,11 @@ Found = tuple[str, str]
 """A fault's id, and what was seen."""
 
 
-def called_again(port: Port, probe: Probe) -> Iterator[Found]:
-    """The same model, the same inputs: the same bits, and nothing given is written to."""
+def called_again(port: Port, probe: Probe, showing: Probe | None) -> Iterator[Found]:
+    """The same model, the same inputs: the same bits, and nothing given is written to.
+
+    showing: a probe whose output is made of attention weights, so that one sees what dropout does to them.
+    """
     arrays = {x: getattr(probe.trial, x).copy() for x in ("queries", "keys", "values")}  # one each, so as to name it
     trial = replace(deepcopy(probe.trial), **arrays)
     model = port.subject.build(trial.config, trial.parameters, trial.dtype)
@@ -36,15 +39,15 @@ def called_again(port: Port, probe: Probe) -> Iterator[Found]:
     if changed:
         yield "parameters-overwritten", f"{', '.join(changed)}, as given to build, are written to"
     elif not same(first, again):
-        yield from _unsteady(port, probe, first, again)
+        yield from _unsteady(port, showing, first, again)
 
 
-def _unsteady(port: Port, probe: Probe, first: Arrays, again: Arrays) -> Iterator[Found]:
+def _unsteady(port: Port, showing: Probe | None, first: Arrays, again: Arrays) -> Iterator[Found]:
     """Another answer to the same call: of dropout, or of something else."""
     name = next(name for name in first if not np.array_equal(first[name], again[name], equal_nan=True))
     place = tuple(int(i) for i in np.argwhere(first[name] != again[name])[0])
     words = f"the same call gives {name}{list(place)} = {first[name][place]:.9g}, then {again[name][place]:.9g}"
-    ratio = _kept(port, probe)
+    ratio = showing and _kept(port, showing)
     if ratio is not None:
         yield "dropout-in-evaluation", f"{words}: attention weights are 0 or {ratio:.4g} times what they should be"
     else:
@@ -125,7 +128,7 @@ def empties(port: Port, probe: Probe) -> Iterator[Found]:
     trial, lengths = probe.trial, probe.trial.valid_lens
     none = {x: getattr(trial, x)[:0] for x in ("queries", "keys", "values")}
     cases = {"an empty batch": replace(trial, **none, valid_lens=None if lengths is None else lengths[:0])}
-    if not np.shares_memory(trial.queries, trial.keys):
+    if not np.array_equal(trial.queries, trial.keys):
         lengths = lengths[:, :0] if lengths is not None and lengths.ndim == 2 else lengths
         cases["no queries"] = replace(trial, queries=trial.queries[:, :0], valid_lens=lengths)
     for what, empty in cases.items():

@@ -9,6 +9,7 @@ draws a sigma is good to 15 %, and the gate is 8.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -26,8 +27,11 @@ from shared_tests.harness.rounding import FORMATS, GATE, Array
 DRAWS = 24
 HOPELESS = 2.0**16
 """A deviation of so many roundings of the greatest element is no noise: the sampling is spared."""
-COARSE = 64.0
-"""A loss of precision moves nothing by more than so many of its roundings, of the greatest element."""
+GRADIENT = "gradient of "
+"""Begins the names of gradients among answers."""
+COARSE = 16.0
+"""A loss of precision moves nothing by more than so many of its roundings, of the greatest element, for each unit that
+the greatest score has: the exponential makes of a score's error that times the score."""
 Faults = tuple[Fault, ...]
 Arrays = dict[str, Array]
 
@@ -45,7 +49,7 @@ def fit(faults: Faults, probe: Probe, answer: Arrays) -> Fit | None:
     """How the variant explains what a port answered: an array each by name; None if it does not, to within the gate."""
     if rough_width(faults, probe, answer) is None:
         return None
-    gradient = "queries" in answer
+    gradient = of_gradients(answer)
     value, sigma = _value(faults, probe, gradient), _sigma(faults, probe, gradient, DRAWS)
     assert value is not None
     fits = [_compared(answer[name], value[name], sigma[name]) for name in answer]
@@ -55,7 +59,7 @@ def fit(faults: Faults, probe: Probe, answer: Arrays) -> Fit | None:
 
 def rough_width(faults: Faults, probe: Probe, answer: Arrays) -> float | None:
     """About the width of `fit`, from two draws; None where they show that there is no fit. Most variants end here."""
-    gradient = "queries" in answer
+    gradient = of_gradients(answer)
     if not _plausible(faults, probe, answer):
         return None
     value, sigma = _value(faults, probe, gradient), _sigma(faults, probe, gradient, 2)
@@ -78,9 +82,16 @@ def truth(probe: Probe, faults: Faults = ()) -> Arrays:
     return value
 
 
-def gradients_of(probe: Probe) -> Arrays:
-    """The gradients that the right layer owes, by name."""
-    return _exact_gradients(probe)[0]
+def gradients_of(probe: Probe, faults: Faults = ()) -> Arrays:
+    """The gradients that the layer with these faults owes, each by `GRADIENT` and its name."""
+    value = _value(faults, probe, True)
+    assert value is not None
+    return value
+
+
+def of_gradients(names: Iterable[str]) -> bool:
+    """Whether these are names of gradients, not of stages."""
+    return next(iter(names), "").startswith(GRADIENT)
 
 
 @lru_cache(1024)
@@ -92,7 +103,7 @@ def _exact(probe: Probe) -> tuple[Arrays, Arrays]:
 @lru_cache(256)
 def _exact_gradients(probe: Probe) -> tuple[Arrays, Arrays]:
     found = oracle.backward(probe.trial, oracle.forward(probe.trial))
-    return {n: x.value for n, x in found.items()}, {n: x.sigma for n, x in found.items()}
+    return {GRADIENT + n: x.value for n, x in found.items()}, {GRADIENT + n: x.sigma for n, x in found.items()}
 
 
 def _plausible(faults: Faults, probe: Probe, answer: Arrays) -> bool:
@@ -103,12 +114,17 @@ def _plausible(faults: Faults, probe: Probe, answer: Arrays) -> bool:
     exact, names = tuple(fault for fault in faults if not fault.unit), tuple(answer)
     if unit := max((fault.unit for fault in faults), default=0.0):
         value = _quick(exact, probe, names)
-        if value is None or not _about(value, answer, COARSE * unit):
+        if value is None or not _about(value, answer, COARSE * unit * (1 + _greatest_score(probe))):
             return False
     if not faults:
         return True
     value = _quick(faults, probe, names)
     return value is not None and _near(value, answer, HOPELESS * max(_noise(faults, probe), 2.0**-49), faults)
+
+
+@lru_cache(1024)
+def _greatest_score(probe: Probe) -> float:
+    return float(np.abs(truth(probe)["scores"]).max(initial=0))
 
 
 def _about(value: Arrays, answer: Arrays, share: float) -> bool:
@@ -129,7 +145,7 @@ def _quick(faults: Faults, probe: Probe, names: tuple[str, ...]) -> Arrays | Non
     """What of the variant has these names, in float64."""
     with np.errstate(all="ignore"):
         try:
-            found = _run(faults, probe, "queries" in names, number=np.float64)
+            found = _run(faults, probe, of_gradients(names), number=np.float64)
         except (ValueError, IndexError):  # shapes that do not fit
             return None
     return {name: found[name] for name in names if name in found}
@@ -148,7 +164,7 @@ def _run(
     layer.keep = trial.keep
     output, weights = layer.forward(*trial.inputs)
     if gradient:
-        return gradients(layer, trial.cotangent)
+        return {GRADIENT + name: array for name, array in gradients(layer, trial.cotangent).items()}
     return layer.stages | {"output": output, "attention_weights": weights}
 
 
@@ -205,10 +221,10 @@ def _near(value: Arrays, answer: Arrays, share: float, faults: Faults = ()) -> b
 
 
 def _typical(actual: Array, expected: Array, noise: Array) -> bool:
-    """Whether the median error is about that of two draws, among elements that have any."""
+    """Whether the median element errs about as much as in two draws, among elements that err in them."""
     noisy = np.isfinite(expected) & (noise > 0)
-    error = np.abs(actual[noisy] - expected[noisy])
-    return not error.size or bool(np.median(error) <= GATE / 2 * np.median(noise[noisy]))
+    ratio = np.abs(actual[noisy] - expected[noisy]) / noise[noisy]
+    return not ratio.size or bool(np.median(ratio) <= GATE / 2)
 
 
 def _compared(actual: Array, expected: Array, sigma: Array) -> Fit:

@@ -12,7 +12,7 @@ from shared_tests.faults.domain import Domain
 from shared_tests.faults.port import CLAIMS, Port
 from shared_tests.faults.probes import Probe
 from shared_tests.faults.search import Search
-from shared_tests.faults.variants import Arrays, Faults, fit, gradients_of, truth
+from shared_tests.faults.variants import Arrays, Faults, fit, gradients_of, of_gradients, truth
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def of_search(search: Search, port: Port) -> list[Cause]:
 
 def _unexplained(base: Faults, probe: Probe, answer: Arrays, count: int) -> Cause:
     """No variant fits; a NaN among right numbers is said to be one."""
-    right = gradients_of(probe) if "queries" in answer else truth(probe, base)
+    right = _owed(probe, base, answer)
     for name, given in answer.items():
         if given.shape == right[name].shape and np.isnan(given).any() and np.isfinite(right[name]).all():
             patched = np.where(np.isnan(given), right[name].astype(given.dtype), given)
@@ -102,9 +102,7 @@ def _unexplained(base: Faults, probe: Probe, answer: Arrays, count: int) -> Caus
 
 def excerpt(base: Faults, faults: Faults, probe: Probe, answer: Arrays) -> str:
     """The element that is furthest from the reference: the port's, the reference's, and the variant's."""
-    if "queries" in answer:
-        return ""
-    right, variant = truth(probe, base), truth(probe, base + faults)
+    right, variant = _owed(probe, base, answer), _owed(probe, base + faults, answer)
     for name in ("attention_weights", "output", *answer):
         given = answer.get(name)
         if given is None or given.shape != right[name].shape or not given.size or fit(base, probe, {name: given}):
@@ -115,6 +113,11 @@ def excerpt(base: Faults, faults: Faults, probe: Probe, answer: Arrays) -> str:
         same_shape = variant[name].shape == given.shape and bool(faults)
         return numbers + (f", so changed {variant[name][place]:.9g}" if same_shape else "")
     return ""
+
+
+def _owed(probe: Probe, faults: Faults, answer: Arrays) -> Arrays:
+    """What the layer with these faults owes in place of this answer."""
+    return gradients_of(probe, faults) if of_gradients(answer) else truth(probe, faults)
 
 
 def claims_of(

@@ -11,7 +11,7 @@ import numpy as np
 from shared_tests.cases.table import CASES
 from shared_tests.faults.catalogue import CATALOGUE
 from shared_tests.faults.diagnosis import diagnose
-from shared_tests.faults.fault import Fault
+from shared_tests.faults.fault import BY_WEIGHTS, Fault
 from shared_tests.faults.planted import Planted
 from shared_tests.faults.port import Port
 from shared_tests.faults.probes import Probe, empty_rows, isolating, plain
@@ -40,13 +40,14 @@ class Planting:
         return (
             str(self.fault),
             ", ".join(self.clauses) or "none",
-            self._word(self.with_weights),
-            self._word(self.alone),
+            self._word(self.with_weights, ("outputs", BY_WEIGHTS)),
+            self._word(self.alone, ("outputs",)),
         )
 
-    def _word(self, found: Sequence[str]) -> str:
+    def _word(self, found: Sequence[str], shown: Sequence[str]) -> str:
+        """shown: what the port gives, which may not show it."""
         if not found:
-            return "finds nothing"
+            return "finds nothing" if self.fault.shown_by in shown else f"{self.fault.shown_by} show it"
         return "named" if found[0] == self.fault.id else f"says {found[0]}"
 
 
@@ -117,8 +118,8 @@ def page(plantings: Iterable[Planting], right: int, count: int) -> str:
         *(f"- {line}" for line in totals(found, right, count)),
         "",
         "Named: the fault stands first in what diagnosis says. A pair is named if both are; pairs are drawn at random",
-        "of faults that change different steps, where neither hides the other. A bias of W_k that is missing changes no",
-        "output: it adds the same to all scores of a query, which the softmax takes out. Stages alone show it.",
+        "of faults that change different steps, where neither hides the other. A bias of W_k that is missing changes",
+        "no output: it adds the same to all scores of a query, which the softmax takes out. Stages alone show it.",
         "",
         "## The faults",
         "",
@@ -141,8 +142,9 @@ def totals(found: Sequence[Planting], right: int, count: int) -> list[str]:
     uncaught = [str(planting.fault) for planting in found if not planting.clauses]
     lines.append(f"{len(found) - len(uncaught)} of {len(found)} faults are caught by a clause")
     for words, cell in (("with attention weights", 2), ("from outputs alone", 3)):
-        named_ = sum(planting.cells[cell] == "named" for planting in found)
-        lines.append(f"{named_} of {len(found)} are named by diagnosis {words}: {named_ / max(len(found), 1):.1%}")
+        cells = [planting.cells[cell] for planting in found if not planting.cells[cell].endswith("show it")]
+        right_ones = cells.count("named")
+        lines.append(f"{right_ones} of {len(cells)} that show are named {words}: {right_ones / max(len(cells), 1):.1%}")
     if count:
         lines.append(f"{right} of {count} random pairs are named, both of them: {right / count:.1%}")
     return lines
