@@ -52,7 +52,8 @@ class BertBuiltin(Subject):
         output = layer(x, None if valid_lens is None else self.backend.tensor(valid_lens, dtype))
         names, parameters = zip(*layer.named_parameters(), strict=True)
         gradients = torch.autograd.grad(output, (x, *parameters), self.backend.tensor(cotangent, dtype))
-        return {"queries": self.backend.array(gradients[0])} | self._canonical(dict(zip(names, gradients[1:], strict=True)))
+        found = self._canonical(dict(zip(names, gradients[1:], strict=True)))
+        return found | {"queries": self.backend.array(gradients[0])}
 
     def export_weights(self, model):
         return self._canonical(model[0].state_dict())

@@ -1,4 +1,4 @@
-"""`equinox.nn.MultiheadAttention`, judged as it stands: one entry of a batch at a time, which `jax.vmap` makes a batch."""
+"""`equinox.nn.MultiheadAttention`, judged as it stands. It takes one entry; `jax.vmap` makes it take a batch."""
 
 from functools import partial
 
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from shared_tests.harness.subject import Subject
 from shared_tests.subjects._jax import Jax
 
+KINDS = ("weight", "bias")
 LAYERS = {"W_q": "query_proj", "W_k": "key_proj", "W_v": "value_proj", "W_o": "output_proj"}
 BIASES = ("use_query_bias", "use_key_bias", "use_value_bias", "use_output_bias")
 
@@ -52,9 +53,6 @@ class EquinoxBuiltin(Subject):
     def export_weights(self, model):
         found = {f"{name}.{kind}": getattr(getattr(model[0], LAYERS[name]), kind) for name in LAYERS for kind in KINDS}
         return {name: self.backend.array(x) for name, x in found.items() if x is not None}
-
-
-KINDS = ("weight", "bias")
 
 
 def _of(layer, name):

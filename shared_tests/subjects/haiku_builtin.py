@@ -53,8 +53,8 @@ class HaikuBuiltin(Subject):
         _, parameters, _ = model
         found = {}
         for name, layer in LAYERS.items():
-            own = parameters[f"multi_head_attention/{layer}"]
-            found |= {f"{name}.{'weight' if kind == 'w' else 'bias'}": self.backend.array(x.T) for kind, x in own.items()}
+            for kind, x in parameters[f"multi_head_attention/{layer}"].items():
+                found[f"{name}.{'weight' if kind == 'w' else 'bias'}"] = self.backend.array(x.T)
         return found
 
 

@@ -8,6 +8,8 @@ from shared_tests.harness.subject import Subject
 
 OPSET = [helper.make_opsetid("", 23)]
 IR_VERSION = 11  # that of this opset; a runtime may not know the newest
+SOURCES = {"W_q": "queries", "W_k": "keys", "W_v": "values", "W_o": "context"}
+OUTPUT = "projected W_o"
 
 
 class OrtBuiltin(Subject):
@@ -21,10 +23,10 @@ class OrtBuiltin(Subject):
         return {masked: _session(config, weights, dtype, masked) for masked in (False, True)}
 
     def forward(self, model, queries, keys, values, valid_lens):
-        return tuple(_run(model, queries, keys, values, valid_lens, ["W_o.result", "weights"]))
+        return tuple(_run(model, queries, keys, values, valid_lens, [OUTPUT, "weights"]))
 
     def forward_alone(self, model, queries, keys, values, valid_lens):
-        return _run(model, queries, keys, values, valid_lens, ["W_o.result"])[0]
+        return _run(model, queries, keys, values, valid_lens, [OUTPUT])[0]
 
 
 def _run(model, queries, keys, values, valid_lens, outputs):
@@ -37,32 +39,31 @@ def _run(model, queries, keys, values, valid_lens, outputs):
 
 
 def _session(config, weights, dtype, masked):
-    """A graph of the layer, with a mask or without: an input of a graph is always given."""
-    number = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    inputs = {"queries": config.query_size, "keys": config.key_size, "values": config.value_size}
-    projected = {"W_q": "queries", "W_k": "keys", "W_v": "values", "W_o": "context"}
-    nodes = {name: _projection(name, source, f"{name}.bias" in weights) for name, source in projected.items()}
+    """The layer, with a mask or without: an input of a graph is always given."""
+    number, heads = helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), config.num_heads
     attention = helper.make_node(
         "Attention",
-        ["W_q.result", "W_k.result", "W_v.result", *(["attend"] if masked else [])],
+        ["projected W_q", "projected W_k", "projected W_v", *(["attend"] if masked else [])],
         ["context", "", "", "weights"],
-        q_num_heads=config.num_heads,
-        kv_num_heads=config.num_heads,
-        qk_matmul_output_mode=3,  # those after the softmax
+        q_num_heads=heads,
+        kv_num_heads=heads,
+        qk_matmul_output_mode=3,  # after the softmax
     )
-    sources = [helper.make_tensor_value_info(name, number, [None, None, size]) for name, size in inputs.items()]
-    if masked:
-        sources.append(helper.make_tensor_value_info("attend", TensorProto.BOOL, [None] * 4))
-    results = [helper.make_tensor_value_info(name, number, None) for name in ("W_o.result", "weights")]
-
-    order = [*nodes["W_q"], *nodes["W_k"], *nodes["W_v"], attention, *nodes["W_o"]]
-    arrays = [numpy_helper.from_array(np.ascontiguousarray(x.T), name) for name, x in weights.items()]
-    graph = helper.make_graph(order, "attention", sources, results, arrays)
+    sizes = {"queries": config.query_size, "keys": config.key_size, "values": config.value_size}
+    inputs = [helper.make_tensor_value_info(name, number, [None, None, size]) for name, size in sizes.items()]
+    inputs += [helper.make_tensor_value_info("attend", TensorProto.BOOL, [None] * 4)] if masked else []
+    outputs = [helper.make_tensor_value_info(name, number, None) for name in (OUTPUT, "weights")]
+    q, k, v, o = (_projection(name, source, weights) for name, source in SOURCES.items())
+    parameters = [numpy_helper.from_array(np.ascontiguousarray(x.T), name) for name, x in weights.items()]
+    graph = helper.make_graph([*q, *k, *v, attention, *o], "layer", inputs, outputs, parameters)
     model = helper.make_model(graph, opset_imports=OPSET, ir_version=IR_VERSION)
-    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns of the shape of attention weights, which it infers wrongly
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def _projection(name, source, has_bias):
-    product = helper.make_node("MatMul", [source, f"{name}.weight"], [f"{name}.{'product' if has_bias else 'result'}"])
-    add = helper.make_node("Add", [f"{name}.product", f"{name}.bias"], [f"{name}.result"])
-    return [product, add] if has_bias else [product]
+def _projection(name, source, weights):
+    product = helper.make_node("MatMul", [source, f"{name}.weight"], [f"product {name}"])
+    if f"{name}.bias" in weights:
+        return [product, helper.make_node("Add", [f"product {name}", f"{name}.bias"], [f"projected {name}"])]
+    return [product, helper.make_node("Identity", [f"product {name}"], [f"projected {name}"])]
