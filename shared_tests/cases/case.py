@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
 
@@ -89,6 +89,11 @@ class Trial:
         lengths = np.full(batch, num_keys) if self.valid_lens is None else self.valid_lens
         lengths = lengths[:, None] if lengths.ndim == 1 else lengths
         return np.broadcast_to(np.clip(lengths, 0, num_keys), (batch, queries))
+
+    def reversed(self) -> Trial:
+        """The same entries of the batch in reverse."""
+        arrays: dict[str, Any] = {x: getattr(self, x)[::-1].copy() for x in ("queries", "keys", "values")}
+        return replace(self, **arrays, valid_lens=None if self.valid_lens is None else self.valid_lens[::-1].copy())
 
     @property
     def left_out(self) -> Array:

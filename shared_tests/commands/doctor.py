@@ -26,7 +26,8 @@ def doctor() -> None:
     for fact, value in facts.items():
         console.print(f"{fact:28} {value}", highlight=False, markup=False)
     if not installed:
-        console.print(f"None of the three is installed: pip install 'trihead[{FRAMEWORKS[0].extra}]', or another.")
+        words = f"None of the three is installed: pip install 'trihead[{FRAMEWORKS[0].extra}]', or another."
+        console.print(words, markup=False)
         console.print("A port in any other framework can be judged: trihead verify --subject FILE.py:Class")
         raise typer.Exit(0)
     report = judge(*installed, cases={name: CASES[name] for name in ("book", "zero lengths")})

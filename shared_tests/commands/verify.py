@@ -12,11 +12,13 @@ from rich.text import Text
 
 from shared_tests.cases.table import CASES
 from shared_tests.commands.terminal import (
+    AnswersOption,
     CacheOption,
     DeviceOption,
     SubjectOption,
     check_writable,
     console,
+    names_of,
     programs_of,
     progress,
 )
@@ -32,6 +34,7 @@ from shared_tests.storage import write_bytes
 
 def verify(
     subject: SubjectOption = None,
+    answers: AnswersOption = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the report here, as JSON.")] = None,
     known: Annotated[
         Path | None, typer.Option("--known", help="A TOML file of differences that are known, checked strictly.")
@@ -41,7 +44,7 @@ def verify(
 ) -> None:
     """Judge subjects on every case and print the parity table; exit 0 if all holds, 1 if not, 2 on bad use."""
     check_writable("--json", json_file)
-    names, programs = subject or OURS, programs_of(cache)
+    names, programs = names_of(subject, answers) or OURS, programs_of(cache)
     if len(set(names)) < len(names):
         raise ValueError(f"--subject: expected different names, got {', '.join(names)}")
     entries = [] if known is None else read_known(known)

@@ -147,6 +147,7 @@ def in_words(subject: Any) -> tuple[str, ...]:
         "NaN where no key is valid": subject.rows_without_key == "nan",
         "rows without a valid key left out": subject.rows_without_key == "undefined",
         f"scores above {subject.lowest_score or 0:g}": subject.lowest_score is not None,
+        "answers in files": not subject.live,
     }
     return tuple(words for words, is_so in said.items() if is_so)
 

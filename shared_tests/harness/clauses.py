@@ -18,6 +18,8 @@ CLAUSES = {
     "6": "bad inputs refused, same words",
     "7.1": "nothing given is written to",
     "7.2": "same bits when run again",
+    "7.7": "calls and models keep apart",
+    "7.8": "int32 lengths, inputs with strides",
     "8.1": "training, 20 steps, float64",
     "8.2": "training, 20 steps, float32",
     "8.3": "dropout with one mask",

@@ -27,7 +27,7 @@ from shared_tests.harness.claimed import like, named
 from shared_tests.harness.claims import asked, in_words, masks_all
 from shared_tests.harness.clauses import CAPABILITIES
 from shared_tests.harness.compare import Verdict
-from shared_tests.harness.find import source
+from shared_tests.harness.find import option
 from shared_tests.harness.known import Finding, excuse, read_known
 from shared_tests.harness.refusing import refuses
 from shared_tests.harness.report import About, Answers, Report
@@ -72,7 +72,7 @@ def judge(
 
 def _about(subject: Any) -> About:
     capabilities = frozenset(name for name in CAPABILITIES.values() if offers(subject, name))
-    return About(str(subject.device), in_words(subject), capabilities, source(subject))
+    return About(str(subject.device), in_words(subject), capabilities, option(subject))
 
 
 def _trainings(subjects: Sequence[Subject], oracle: Oracle, advance: Callable[[str], None]) -> list[Part]:

@@ -25,12 +25,12 @@ Answers = dict[tuple[str, Case], dict[str, Answer]]
 @dataclass(frozen=True)
 class About:
     """What a report says of a subject beside what was found: where it ran, what it claims less than all, in words,
-    the methods that it has, and by what name it is found again."""
+    the methods that it has, and by which option a command finds it again."""
 
     device: str = ""
     claims: tuple[str, ...] = ()
     offers: frozenset[str] = frozenset(CAPABILITIES.values())
-    source: str = ""
+    option: str = ""
 
 
 class Holds(int):
@@ -113,7 +113,7 @@ class Report:
     def next_steps(self) -> list[str]:
         """What to run next on the subjects that fail, one at a time."""
         failing = [name for name in self.subjects if any(f.subject == name for f in self.failures)]
-        return [f"next: trihead diagnose --subject {self._about(name).source or name}" for name in failing[:1]]
+        return [f"next: trihead diagnose {self._about(name).option or f'--subject {name}'}" for name in failing[:1]]
 
     def __str__(self) -> str:
         return "\n".join([*self.causes(), self.verdict(), *([] if self.holds else self.next_steps())])

@@ -50,6 +50,9 @@ class Subject:
     """The attention weights of a query without a valid key. Or "zeros"; or "nan"; or "undefined": not looked at."""
     lowest_score: float | None = None
     """Masking holds for scores above this. A port that fills in -1e9 says -1e9."""
+    live = True
+    """Whether it answers while it is judged. Answers in files (`answers`) do not, and show nothing of what a call does:
+    they are not asked clauses 7.1 and 7.2."""
     concurrent = False
     """Whether several models of it may be asked at once, each from a thread of its own."""
 

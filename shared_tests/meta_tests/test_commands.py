@@ -137,7 +137,8 @@ def test_json_has_no_infinity_and_goes_where_a_link_points(tmp_path):
     [
         (
             ["--subject", "nobody"],
-            "subject: expected one of jax_impl, keras_builtin, nnx_builtin, tf_impl, torch_builtin, torch_impl, "
+            "subject: expected one of bert_builtin, equinox_builtin, haiku_builtin, jax_impl, keras_builtin, nnx_builtin, "
+            "ort_builtin, tf_impl, torch_builtin, torch_impl, "
             "torch_sdpa or FILE.py:Class, got nobody",
         ),
         (["--subject", f"{PORT}:MyPort", "--known", "no/such.toml"], "no/such.toml: expected entries [[difference]]"),
@@ -220,7 +221,7 @@ def test_a_class_that_is_no_port(tmp_path):
     assert "expected Port to have build and forward, got no forward" in result.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["verify"], ["calibrate"], ["doctor"], ["bench"]])
+@pytest.mark.parametrize("command", [[], ["verify"], ["cases"], ["calibrate"], ["doctor"], ["bench"]])
 def test_help_has_an_example(command):
     result = trihead(*command, "--help")
     assert result.returncode == 0
