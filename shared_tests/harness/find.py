@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from shared_tests.frameworks import extra_of
 from shared_tests.harness.answers import MANIFEST, read_answers
 from shared_tests.harness.errors import in_words
 from shared_tests.harness.subject import as_subject, offers
@@ -26,7 +27,9 @@ def find(name: str, device: str | None = None, programs: Path | None = None) -> 
     try:
         subject = _found(name)
     except ModuleNotFoundError as error:
-        raise ImportError(f"{name}: expected its framework to be installed, got: {error}") from error
+        extra = "" if ".py:" in name else extra_of(error.name)
+        remedy = f"; pip install 'trihead[{extra}]'" if extra else ""
+        raise ImportError(f"{name}: expected its framework to be installed, got: {error}{remedy}") from error
     finally:
         signal.signal(signal.SIGINT, before)
     if not offers(subject, "forward"):

@@ -18,6 +18,7 @@ LAYERS = {"W_q": "query", "W_k": "key", "W_v": "value", "W_o": "out"}
 
 class NnxBuiltin(Subject):
     name = "nnx_builtin"
+    dtypes = ("float64", "float32", "bfloat16")
     square = True
     concurrent = True
 
