@@ -129,15 +129,20 @@ def _greatest_score(probe: Probe) -> float:
 
 def _about(value: Arrays, answer: Arrays, share: float) -> bool:
     """Whether every array has the variant's shape, and no element that is a number in both is far from it."""
+    scale = _greatest(value, answer)
     for name, actual in answer.items():
         expected = value.get(name)
         if expected is None or expected.shape != actual.shape:
             return False
-        numbers = np.isfinite(expected) & np.isfinite(actual)
-        expected, actual = expected[numbers], actual[numbers]
-        if np.abs(actual - expected).max(initial=0) > share * np.abs(expected).max(initial=0):
+        error = np.abs(actual - expected)
+        if error[np.isfinite(error)].max(initial=0) > share * scale:
             return False
     return True
+
+
+def _greatest(value: Arrays, answer: Arrays) -> float:
+    """The greatest finite element of what was answered."""
+    return max((float(np.abs(x[np.isfinite(x)]).max(initial=0)) for n, x in value.items() if n in answer), default=0.0)
 
 
 @lru_cache(16384)
@@ -206,7 +211,7 @@ def _near(value: Arrays, answer: Arrays, share: float, faults: Faults = ()) -> b
     the median element alone: noise turns some of their roundings.
     """
     turned = any(fault.unit and not fault.noisy for fault in faults)
-    scale = max((np.abs(x[np.isfinite(x)]).max(initial=0) for n, x in value.items() if n in answer), default=0.0)
+    scale = _greatest(value, answer)
     for name, actual in answer.items():
         expected = value.get(name)
         if expected is None or expected.shape != actual.shape:

@@ -96,7 +96,8 @@ def _unexplained(base: Faults, probe: Probe, answer: Arrays, count: int) -> Caus
     stages = ["attention_weights", *answer] if "attention_weights" in answer else list(answer)
     first = next((name for name in stages if fit(base, probe, {name: answer[name]}) is None), "output")
     more = f", and {count - 1} more" if count > 1 else ""
-    words = f"the {first.replace('_', ' ')} part first{more}; no fault of the catalogue, and no two, explain it"
+    first_words = "attention weights" if first == "attention_weights" else first
+    words = f"the {first_words} part first{more}; no fault of the catalogue, and no two, explain it"
     return Cause("", words, probe.name, excerpt((), base, probe, {first: answer[first]}))
 
 
