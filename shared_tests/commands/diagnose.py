@@ -26,11 +26,11 @@ def diagnose(
     found = find(subject, device, programs_of(cache))
     with progress("diagnose", 30) as (bar, task):
         diagnosis = examine(found, lambda what: bar.update(task, advance=1, description=what))
-    lines = [*diagnosis.words.splitlines(), ""]
-    if diagnosis.claims:
-        lines += ["Under these attributes it is asked no more than it can answer:", *as_attributes(diagnosis.claims)]
+    lines = diagnosis.words.splitlines()
     if diagnosis.stage:
-        lines += ["", f"The first stage that parts: {diagnosis.stage}"]
+        lines += [f"first stage that parts: {diagnosis.stage}"]
+    if attributes := as_attributes(diagnosis.claims, found):
+        lines += ["", "What it can be asked and does right, as attributes of the class:", *attributes]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if json_file is not None:

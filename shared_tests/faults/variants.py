@@ -109,10 +109,12 @@ def _exact_gradients(probe: Probe) -> tuple[Arrays, Arrays]:
 def _plausible(faults: Faults, probe: Probe, answer: Arrays) -> bool:
     """Whether the answer is near enough for the variant to be computed with care: what is asked of most is this alone.
 
-    Without its losses of precision a variant has to be about right; and with them in float64.
+    Without its losses of precision a variant has to be about right; and with them in float64. Of a number that is added
+    to the scores, or put in their place, less precision can leave nothing of the scores.
     """
     exact, names = tuple(fault for fault in faults if not fault.unit), tuple(answer)
-    if unit := max((fault.unit for fault in faults), default=0.0):
+    unit = max((fault.unit for fault in faults), default=0.0)
+    if unit and not any(fault.kind == "mask" for fault in faults):
         value = _quick(exact, probe, names)
         if value is None or not _about(value, answer, COARSE * unit * (1 + _greatest_score(probe))):
             return False
