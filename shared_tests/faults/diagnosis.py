@@ -19,7 +19,7 @@ from shared_tests.faults.probes import Probe, empty_rows, isolating, plain, with
 from shared_tests.faults.refusals import refused
 from shared_tests.faults.search import Search
 from shared_tests.faults.variants import fit, truth
-from shared_tests.faults.words import Cause, Diagnosis, claims_of, of_search
+from shared_tests.faults.words import Cause, Diagnosis, claims_of, first_of_each, of_search
 from shared_tests.harness.subject import as_subject, in_words, offers
 
 Advance = Callable[[str], None]
@@ -86,6 +86,8 @@ class Examination:
 
     def _again(self) -> bool:
         """Whether its numbers change by themselves, so that no variant can explain them."""
+        if not self.port.subject.live:
+            return False
         probe, showing = self.domain.probe(), None
         if "none" in self.domain.kinds and self.domain.widths != ["distinct widths"]:
             showing = isolating(self.domain.dtype, self.domain.biases[-1], "weights")
@@ -146,7 +148,8 @@ class Examination:
     def _fill(self) -> float | None:
         """The score down to which masking holds, if it does not hold to the last; a claimed one is no fault."""
         kinds = [kind for kind in ("lengths per query", "lengths") if kind in self.domain.kinds]
-        if not kinds or self.search.unexplained or any(fault.kind == "mask" for fault in self.search.left[0]):
+        unclear = self.search.unexplained and self.port.subject.live
+        if not kinds or unclear or any(fault.kind == "mask" for fault in self.search.left[0]):
             return None
         probe = self.domain.probe(kinds[0])
         fault, lowest = fills.measured(self.port, probe, self.search.base + self.search.left[0])
@@ -163,7 +166,7 @@ class Examination:
         probe, base = self.domain.probe(), self.search.base + self.search.left[0]
         empty = self.domain.probe("lengths") if "lengths" in self.domain.kinds else probe
         asked = [protocol.empties(self.port, empty)] if self.port.claim("empty") else []
-        if not any(cause.fault in UNSTEADY for cause in self.causes):
+        if self.port.subject.live and not any(cause.fault in UNSTEADY for cause in self.causes):
             asked = [
                 protocol.kept_between_calls(self.port, probe, base),
                 protocol.beside_another_model(self.port, probe),
