@@ -52,6 +52,8 @@ def fit(faults: Faults, probe: Probe, answer: Arrays) -> Fit | None:
     gradient = of_gradients(answer)
     value, sigma = _value(faults, probe, gradient), _sigma(faults, probe, gradient, DRAWS)
     assert value is not None
+    if faults and not all(_typical(answer[name], value[name], sigma[name], 2.0) for name in answer):
+        return None  # else what is computed much less well would explain anything
     fits = [_compared(answer[name], value[name], sigma[name]) for name in answer]
     worst = max((one.worst for one in fits), default=0.0)
     return Fit(worst, float(np.mean([one.width for one in fits]))) if worst <= GATE else None
@@ -65,7 +67,7 @@ def rough_width(faults: Faults, probe: Probe, answer: Arrays) -> float | None:
     value, sigma = _value(faults, probe, gradient), _sigma(faults, probe, gradient, 2)
     if value is None or not _near(value, answer, HOPELESS * _noise(faults, probe) if faults else np.inf, faults):
         return None
-    if faults and not all(_typical(answer[name], value[name], sigma[name]) for name in answer):
+    if faults and not all(_typical(answer[name], value[name], sigma[name], 4.0) for name in answer):
         return None
     return float(np.mean([_compared(answer[name], value[name], sigma[name]).width for name in answer]))
 
@@ -227,11 +229,11 @@ def _near(value: Arrays, answer: Arrays, share: float, faults: Faults = ()) -> b
     return True
 
 
-def _typical(actual: Array, expected: Array, noise: Array) -> bool:
-    """Whether the median element errs about as much as in two draws, among elements that err in them."""
+def _typical(actual: Array, expected: Array, noise: Array, most: float) -> bool:
+    """Whether the median element errs at most so many times as much as in draws, among those that err in them."""
     noisy = np.isfinite(expected) & (noise > 0)
     ratio = np.abs(actual[noisy] - expected[noisy]) / noise[noisy]
-    return not ratio.size or bool(np.median(ratio) <= GATE / 2)
+    return not ratio.size or bool(np.median(ratio) <= most)
 
 
 def _compared(actual: Array, expected: Array, sigma: Array) -> Fit:
