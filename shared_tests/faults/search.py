@@ -62,7 +62,7 @@ class Search:
     def _grown(self) -> list[Faults]:
         """With one fault more than before; else one or two in place of those.
 
-        A loss of precision has to be needed; and beside answers that nothing explains, its noise would explain by chance.
+        A loss of precision has to be needed; beside answers that nothing explains, its noise would explain by chance.
         """
         variants = [fault for fault in self.variants if not (self.unexplained and fault.unit)]
         one = self._explaining((*faults, fault) for faults in self.left for fault in variants)

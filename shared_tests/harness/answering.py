@@ -23,8 +23,8 @@ from shared_tests.harness.subject import Subject, offers
 from shared_tests.harness.truth import Oracle, Truth
 
 GARBAGE = 50.0
-OF_CALLS = "bias, lengths per query"
-"""The case in which is asked what depends on no numbers: what calls and models have of each other."""
+OF_CALLS = "book"
+"""The case in which is asked what depends on no numbers, how calls and models keep apart: everybody is asked it."""
 Verdicts = Iterator[tuple[str, Verdict]]
 """Clauses, and what they say."""
 

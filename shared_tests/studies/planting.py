@@ -52,7 +52,7 @@ class Planting:
 
 
 def caught(fault: Fault) -> tuple[str, ...]:
-    """The clauses that fail for a port with this fault, in the fault's own case and the one that asks most."""
+    """The clauses that fail for a port with this fault, in the fault's own case, and in how it is called."""
     report = judge(Planted(fault), cases={name: CASES[name] for name in {fault.case, OF_CALLS}})
     broken = {finding.clause for finding in report.failures}
     return tuple(clause for clause in (RAISES, *CLAUSES) if clause in broken)
