@@ -61,7 +61,8 @@ def clauses(subject: Any, trial: Trial, truth: Truth, answers: dict[str, Answer]
         yield from guarded("7.2", _again(subject, model, trial, mine, answer))
         if trial.name == OF_CALLS:
             yield from guarded("7.7", calls(subject, trial))
-            yield from guarded("7.8", other_arrays(subject, trial, truth))
+            if by_claim(answer.output, truth.stages["output"], trial).holds:  # else a wrong output would fail it too
+                yield from guarded("7.8", other_arrays(subject, trial, truth))
     yield from guarded("3.4", _padded(subject, model, trial, answer))
     if trial.keep is None:
         yield from _more(subject, model, trial, truth, answer)
