@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -162,3 +164,51 @@ def test_the_guide_prints_what_diagnosis_says():
     printed = re.search(r"trihead diagnose --subject docs/ports/wrong_port.py:WrongPort\n(.*?)```", guide, re.DOTALL)[1]
     without_figures = re.compile(r"[\d.]+σ")
     assert without_figures.sub("σ", found.words) in without_figures.sub("σ", printed)
+
+
+def trihead(*arguments):
+    command = [sys.executable, "-m", "shared_tests", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=DOCS.parent)
+
+
+def test_the_command_writes_what_the_design_says(tmp_path):
+    file = tmp_path / "diagnosis.json"
+    result = trihead("diagnose", "--subject", "docs/ports/wrong_port.py:WrongPort", "--json", file)
+    assert result.returncode == 1
+    assert result.stderr == ""
+    found = json.loads(file.read_text())
+    assert found["faults"] == ["mask-tiled-over-heads", "empty-rows-uniform"]
+    assert (found["subject"], found["holds"], found["stage"]) == ("WrongPort", False, "attention_weights")
+    assert found["claims"]["masks"] == ["none"]
+    assert found["words"] in result.stdout
+
+
+def test_the_command_is_content_with_a_right_port():
+    result = trihead("diagnose", "--subject", "docs/my_port.py:MyPort")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "MyPort: nothing wrong was found\n", "")
+
+
+def test_faults_are_planted_by_the_command():
+    result = trihead("faults", "--id", "mask-inverted", "--pairs", 1)
+    assert result.returncode == 0, result.stderr
+    assert "1 of 1 faults are caught by a clause" in result.stdout
+    assert "1 of 1 that show are named with attention weights: 100.0%" in result.stdout
+    assert "of 1 random pairs are named" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["diagnose"], "expected one of --subject and --answers, got 0"),
+        (["diagnose", "--subject", "nobody"], "nobody"),
+        (["diagnose", "--answers", "docs"], "expected a folder that trihead cases wrote"),
+        (["diagnose", "--subject", "docs/my_port.py:MyPort", "--json", "no/such"], "--json: expected a file in an"),
+        (["faults", "--id", "mask"], "--id: expected a fault of the catalogue (docs/failures.md), got mask"),
+        (["faults", "--page", "no/such.md"], "--page: expected a file in an existing folder, got no/such.md"),
+    ],
+)
+def test_bad_use_is_one_line(arguments, words):
+    result = trihead(*arguments)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
