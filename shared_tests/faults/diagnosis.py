@@ -12,13 +12,14 @@ from shared_tests.faults import fills, protocol
 from shared_tests.faults.catalogue import CATALOGUE
 from shared_tests.faults.domain import find_domain
 from shared_tests.faults.fault import Fault
+from shared_tests.faults.fit import fit
 from shared_tests.faults.gradients import of_gradients
 from shared_tests.faults.of_masks import UNIFORM
 from shared_tests.faults.port import Port
 from shared_tests.faults.probes import Probe, empty_rows, isolating, plain, with_lengths
 from shared_tests.faults.refusals import refused
 from shared_tests.faults.search import Search
-from shared_tests.faults.variants import fit, truth
+from shared_tests.faults.variants import truth
 from shared_tests.faults.words import Cause, Diagnosis, claims_of, first_of_each, of_search
 from shared_tests.harness.subject import as_subject, in_words, offers
 

@@ -8,8 +8,9 @@ from itertools import islice, permutations
 from math import inf, log
 
 from shared_tests.faults.fault import Fault
+from shared_tests.faults.fit import Fit, fit, rough_width
 from shared_tests.faults.probes import Probe
-from shared_tests.faults.variants import Arrays, Faults, Fit, fit, rough_width
+from shared_tests.faults.variants import Arrays, Faults
 
 MOST = 6
 """So many explanations are kept from one probe to the next."""

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from shared_tests.faults.domain import Domain
+from shared_tests.faults.fit import fit
 from shared_tests.faults.port import CLAIMS, Port
 from shared_tests.faults.probes import Probe
 from shared_tests.faults.search import Search
-from shared_tests.faults.variants import Arrays, Faults, fit, gradients_of, of_gradients, truth
+from shared_tests.faults.variants import Arrays, Faults, gradients_of, of_gradients, truth
 
 
 @dataclass(frozen=True)

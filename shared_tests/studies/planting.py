@@ -12,10 +12,10 @@ from shared_tests.cases.table import CASES
 from shared_tests.faults.catalogue import CATALOGUE
 from shared_tests.faults.diagnosis import diagnose
 from shared_tests.faults.fault import BY_WEIGHTS, Fault
+from shared_tests.faults.fit import fit
 from shared_tests.faults.planted import Planted
 from shared_tests.faults.port import Port
 from shared_tests.faults.probes import Probe, empty_rows, isolating, plain
-from shared_tests.faults.variants import fit
 from shared_tests.harness.answering import OF_CALLS
 from shared_tests.harness.clauses import CLAUSES, RAISES
 from shared_tests.harness.judge import judge
