@@ -8,6 +8,7 @@ import typer
 
 from shared_tests.commands.bench import bench
 from shared_tests.commands.calibrate import calibrate
+from shared_tests.commands.convert import convert
 from shared_tests.commands.doctor import doctor
 from shared_tests.commands.verify import verify
 
@@ -23,6 +24,7 @@ app.command(epilog="Example: trihead verify --subject my_port.py:MyPort --json v
 app.command(epilog="Example: trihead calibrate --dtype float32")(calibrate)
 app.command(epilog="Example: trihead doctor")(doctor)
 app.command(epilog="Example: trihead bench --subject jax_impl --plot bench.svg")(bench)
+app.command(epilog="Example: trihead convert model.safetensors layer.safetensors --to book --prefix encoder.layer.0.attention")(convert)
 
 
 def main() -> None:
