@@ -10,8 +10,11 @@ import mmap
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from shared_tests.layouts import hdf5, numpy_zip, torch_zip
 from shared_tests.layouts.lazy import Thunks
@@ -40,16 +43,23 @@ class Arrays(Mapping[str, Array]):
 
 
 @dataclass
-class WeightsFile:
-    """A file of weights, and what it or the file beside it says of the model."""
+class Contents:
+    """What a reader finds in a file."""
 
-    arrays: Mapping[str, Array]
+    thunks: Thunks
     configs: dict[str, Any] = field(default_factory=dict)
     """Where it is said -> JSON."""
     aliases: dict[str, str] = field(default_factory=dict)
     """The user's name of a layer -> how the file calls it."""
     layout: str = ""
     """The layout that the file says it has."""
+
+
+@dataclass
+class WeightsFile(Contents):
+    """A file of weights, and what it or the file beside it says of the model."""
+
+    arrays: Mapping[str, Array] = field(default_factory=dict)
 
 
 def open_weights(path: Path) -> WeightsFile:
@@ -67,11 +77,10 @@ def open_weights(path: Path) -> WeightsFile:
         raise
     except Exception as error:  # a file may hold anything
         raise ValueError(_foreign(path, kind, error)) from None
-    found.arrays = found.arrays if isinstance(found.arrays, dict) else Arrays(path, kind, found.arrays)
     beside = path.parent / "config.json"
     if beside.is_file() and beside.stat().st_size < 10_000_000:
         found.configs["config.json"] = _json(beside.read_bytes())
-    return found
+    return WeightsFile(**vars(found), arrays=Arrays(path, kind, found.thunks))
 
 
 def _foreign(path: Path, kind: str, error: Exception) -> str:
@@ -86,34 +95,35 @@ def _json(data: bytes | str) -> Any:
         return None
 
 
-def _safetensors(path: Path) -> WeightsFile:
+def _safetensors(path: Path) -> Contents:
     with path.open("rb") as file:
         arrays, metadata = decode(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     heads = metadata.get("num_heads", "")
     configs = {"its metadata": {"num_heads": int(heads)}} if heads.isdecimal() and len(heads) < 6 else {}
-    return WeightsFile(arrays, configs, layout=metadata.get("layout", ""))
+    thunks: Thunks = {name: partial(np.asarray, array) for name, array in arrays.items()}
+    return Contents(thunks, configs, layout=metadata.get("layout", ""))
 
 
-def _npz(path: Path) -> WeightsFile:
-    return WeightsFile(numpy_zip.thunks(path))
+def _npz(path: Path) -> Contents:
+    return Contents(numpy_zip.thunks(path))
 
 
-def _torch(path: Path) -> WeightsFile:
-    return WeightsFile(torch_zip.thunks(path))
+def _torch(path: Path) -> Contents:
+    return Contents(torch_zip.thunks(path))
 
 
-def _h5(path: Path) -> WeightsFile:
+def _h5(path: Path) -> Contents:
     thunks, config = hdf5.thunks(path)
-    return WeightsFile(thunks, {"its config": _json(config)} if config else {})
+    return Contents(thunks, {"its config": _json(config)} if config else {})
 
 
-def _keras(path: Path) -> WeightsFile:
+def _keras(path: Path) -> Contents:
     thunks, config = hdf5.keras_thunks(path)
     parsed = _json(config)
-    return WeightsFile(thunks, {"its config": parsed}, hdf5.aliases(parsed))
+    return Contents(thunks, {"its config": parsed}, hdf5.aliases(parsed))
 
 
-READERS: dict[str, tuple[str, Callable[[Path], WeightsFile]]] = {
+READERS: dict[str, tuple[str, Callable[[Path], Contents]]] = {
     ".safetensors": ("a safetensors", _safetensors),
     ".npz": ("an npz", _npz),
     ".pt": ("a torch", _torch),

@@ -1,0 +1,37 @@
+"""Attention layers of timm."""
+
+import torch
+from timm.models.beit import Attention as BeitAttention
+from timm.models.vision_transformer import Attention
+from torch import nn
+
+from shared_tests.subjects._layers_torch import TorchLayer
+
+
+class ViT(TorchLayer):
+    self_attention = True
+
+    def make(self, config):
+        return Attention(config.num_hiddens, config.num_heads, qkv_bias=config.bias)
+
+    def call(self, layer, x, *_):
+        return layer(x)
+
+
+class Beit(TorchLayer):
+    """Made without a window, and so without a table of relative positions."""
+
+    self_attention = True
+    without = "relative positions"
+
+    def make(self, config):
+        layer = BeitAttention(config.num_hiddens, config.num_heads, qkv_bias=True, attn_head_dim=config.head_dim)
+        for parameter in (layer.q_bias, layer.v_bias):
+            nn.init.normal_(parameter)
+        return layer
+
+    def call(self, layer, x, *_):
+        return layer(x)
+
+    def load(self, layer, arrays):
+        return super().load(layer, {name: array for name, array in arrays.items() if torch.is_tensor(layer.state_dict().get(name))})
