@@ -24,7 +24,9 @@ app.command(epilog="Example: trihead verify --subject my_port.py:MyPort --json v
 app.command(epilog="Example: trihead calibrate --dtype float32")(calibrate)
 app.command(epilog="Example: trihead doctor")(doctor)
 app.command(epilog="Example: trihead bench --subject jax_impl --plot bench.svg")(bench)
-app.command(epilog="Example: trihead convert model.safetensors layer.safetensors --to book --prefix encoder.layer.0.attention")(convert)
+app.command(
+    epilog="Example: trihead convert model.safetensors layer.safetensors --to book --prefix encoder.layer.0.attention"
+)(convert)
 
 
 def main() -> None:

@@ -27,7 +27,8 @@ def list_layouts(wanted: bool) -> None:
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="A file .safetensors, .npz, .pt, .pth, .bin, .weights.h5, .h5 or .keras.")
+        Path,
+        typer.Argument(metavar="IN", help="A file .safetensors, .npz, .pt, .pth, .bin, .weights.h5, .h5 or .keras."),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The file .safetensors to write.")],
     to: Annotated[str, typer.Option(help="The layout to write; --list names them.")],
@@ -38,7 +39,9 @@ def convert(
     num_heads: Annotated[
         int | None, typer.Option(min=1, help="How many heads. Default: what the shapes or a config say.")
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Also run the layer that OUT is for, beside the oracle.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Also run the layer that OUT is for, beside the oracle.")
+    ] = False,
     _list: Annotated[
         bool, typer.Option("--list", callback=list_layouts, is_eager=True, help="Print the layouts, and stop.")
     ] = False,

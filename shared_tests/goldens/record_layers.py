@@ -38,7 +38,7 @@ RECORDED = {
     "phi3 grouped": ("phi3", "transformers:Phi3Grouped", Config(16, 16, 16, 16, 4)),
     "t5": ("t5", "transformers:T5", Config(16, 16, 16, 16, 3, head_dim=4)),
     "vit-timm": ("vit-timm", "timm:ViT", SQUARE),
-    "beit": ("beit", "timm:Beit", Config(16, 16, 16, 16, 2, bias=True, head_dim=6)),
+    "beit": ("beit", "timm:Beit", SQUARE),
     "equinox": ("equinox", "equinox:Equinox", CROSS),
     "haiku": ("haiku", "haiku:Haiku", CROSS),
 }

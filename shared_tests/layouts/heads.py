@@ -25,7 +25,9 @@ def heads_of(configs: Mapping[str, Any], prefix: str, given: int | None) -> int 
                 found = named
             elif part not in prefix and len(named) < len(found):
                 found = [one for one in found if one not in named]
-        by_name = [one for one in found if any(name and name in dotted(prefix).split(".") for name in one[0].split("/"))]
+        by_name = [
+            one for one in found if any(name and name in dotted(prefix).split(".") for name in one[0].split("/"))
+        ]
         numbers = {number for _, number in by_name or found}
         if len(numbers) == 1:
             (number,) = numbers

@@ -59,7 +59,7 @@ class Layout:
     beside: tuple[str, ...] = ()
     """Names that lie beside the layer, under the same prefix, and are no part of it."""
     layer: str = ""
-    """MODULE:Class in shared_tests/subjects of the layer that --check runs."""
+    """NAME:Class of the layer that --check runs, in shared_tests/subjects/_layers_NAME.py."""
 
     @property
     def function(self) -> str:

@@ -22,7 +22,9 @@ def thunks(path: Path) -> Thunks:
     """{name: how to read it}."""
     archive, found = members(path)
     return {
-        name.removesuffix(".npy"): partial(_read, archive, info) for name, info in found.items() if name.endswith(".npy")
+        name.removesuffix(".npy"): partial(_read, archive, info)
+        for name, info in found.items()
+        if name.endswith(".npy")
     }
 
 

@@ -38,12 +38,13 @@ ORT = tuple((Stored(weight, QKV[0], "in out"), Stored(bias, QKV[1], "out")) for 
 FLAX = separate("query key value out", KERNELS, KERNEL)
 
 _ENTRIES = (
-    Layout("book", "the book's PyTorch class; torch_impl", (book((".weight", ".bias"), "out in"),)),
-    Layout("book-jax", "the book's flax class; jax_impl", (book(KERNEL, "in out"),)),
+    Layout("book", "the book's PyTorch class; torch_impl", (book((".weight", ".bias"), "out in"),), layer="torch:Book"),
+    Layout("book-jax", "the book's flax class; jax_impl", (book(KERNEL, "in out"),), layer="jax:Book"),
     Layout(
         "book-tf",
         "the book's Keras class; tf_impl",
         (book(VARS, "in out"), separate("dense dense_1 dense_2 dense_3", IN_OUT, KERNEL)),
+        layer="tf:Book",
     ),
     Layout("book-paddle", "the book's Paddle class, with PyTorch's names", (book((".weight", ".bias"), "in out"),)),
     Layout(
@@ -51,6 +52,7 @@ _ENTRIES = (
         "torch.nn.MultiheadAttention, packed or with kdim and vdim; ViT of torchvision",
         (PACKED, UNPACKED),
         hidden=("query_size", "width"),
+        layer="torch:Multihead",
     ),
     Layout(
         "torch-encoder-layer",
@@ -58,9 +60,10 @@ _ENTRIES = (
         (ENCODER_LAYER,),
         hidden=SQUARE,
         beside=("linear1", "linear2", "norm1", "norm2", "norm3", "multihead_attn"),
+        layer="torch:EncoderLayer",
     ),
-    Layout("nnx", "flax.nnx.MultiHeadAttention", (FLAX,), same_keys=True, grouped=True),
-    Layout("linen", "flax.linen.MultiHeadDotProductAttention", (FLAX,)),
+    Layout("nnx", "flax.nnx.MultiHeadAttention", (FLAX,), same_keys=True, grouped=True, layer="jax:Nnx"),
+    Layout("linen", "flax.linen.MultiHeadDotProductAttention", (FLAX,), layer="jax:Linen"),
     Layout(
         "keras",
         "keras.layers.MultiHeadAttention; keras-hub",
@@ -68,6 +71,7 @@ _ENTRIES = (
             separate("query key value attention_output", KERNELS, KERNEL),
             separate("query_dense key_dense value_dense output_dense", KERNELS, VARS),
         ),
+        layer="tf:Keras",
     ),
     Layout(
         "bert",
@@ -75,8 +79,16 @@ _ENTRIES = (
         (separate("self.query self.key self.value output.dense"),),
         hidden=("query_size", "width"),
         bias="always",
+        layer="transformers:Bert",
     ),
-    Layout("distilbert", "DistilBERT", (separate("q_lin k_lin v_lin out_lin"),), hidden=SQUARE, bias="always"),
+    Layout(
+        "distilbert",
+        "DistilBERT",
+        (separate("q_lin k_lin v_lin out_lin"),),
+        hidden=SQUARE,
+        bias="always",
+        layer="transformers:DistilBert",
+    ),
     Layout(
         "vit-hf",
         "ViT of Hugging Face, as it is stored",
@@ -85,6 +97,7 @@ _ENTRIES = (
             separate("q_proj k_proj v_proj o_proj"),
         ),
         hidden=SQUARE,
+        layer="transformers:ViT",
     ),
     Layout(
         "gpt2",
@@ -93,8 +106,16 @@ _ENTRIES = (
         lengths=CAUSAL,
         hidden=SQUARE,
         bias="always",
+        layer="transformers:Gpt2",
     ),
-    Layout("gpt2-cross", "GPT-2's cross attention", (C_ATTN_CROSS,), hidden=SQUARE, bias="always"),
+    Layout(
+        "gpt2-cross",
+        "GPT-2's cross attention",
+        (C_ATTN_CROSS,),
+        hidden=SQUARE,
+        bias="always",
+        layer="transformers:Gpt2Cross",
+    ),
     Layout(
         "bigcode",
         "GPT-BigCode, StarCoder",
@@ -103,6 +124,7 @@ _ENTRIES = (
         hidden=SQUARE,
         bias="always",
         grouped=True,
+        layer="transformers:BigCode",
     ),
     Layout(
         "gpt-neox",
@@ -111,6 +133,7 @@ _ENTRIES = (
         differs=f"{ROTARY} (NeoX, Falcon), ALiBi (Bloom)",
         hidden=SQUARE,
         grouped=True,
+        layer="transformers:NeoX",
     ),
     Layout(
         "codegen",
@@ -119,12 +142,14 @@ _ENTRIES = (
         differs=ROTARY,
         hidden=SQUARE,
         bias="never",
+        layer="transformers:CodeGen",
     ),
     Layout(
         "opt",
         "OPT, CLIP, BART, Whisper",
         (separate("q_proj k_proj v_proj out_proj"),),
         hidden=("query_size", "width"),
+        layer="transformers:Opt",
     ),
     Layout(
         "llama",
@@ -133,6 +158,7 @@ _ENTRIES = (
         differs=ROTARY,
         hidden=("query_size",),
         grouped=True,
+        layer="transformers:Llama",
     ),
     Layout(
         "phi3",
@@ -142,21 +168,31 @@ _ENTRIES = (
         hidden=INPUTS,
         bias="never",
         grouped=True,
+        layer="transformers:Phi3",
     ),
-    Layout("vit-timm", "ViT of timm", (fused("qkv", "proj"),), hidden=SQUARE),
+    Layout("vit-timm", "ViT of timm", (fused("qkv", "proj"),), hidden=SQUARE, layer="timm:ViT"),
     Layout(
         "beit",
         "BEiT of timm",
         (BEIT,),
         differs="relative positions",
-        hidden=INPUTS,
+        hidden=SQUARE,
         no_bias=("W_k.bias",),
         beside=("relative_position_bias_table", "relative_position_index"),
+        layer="timm:Beit",
     ),
     Layout(
-        "equinox", "equinox.nn.MultiheadAttention", (separate("query_proj key_proj value_proj output_proj"),)
+        "equinox",
+        "equinox.nn.MultiheadAttention",
+        (separate("query_proj key_proj value_proj output_proj"),),
+        layer="equinox:Equinox",
     ),
-    Layout("haiku", "haiku.MultiHeadAttention", (separate("query key value linear", IN_OUT, ("/w", "/b")),)),
+    Layout(
+        "haiku",
+        "haiku.MultiHeadAttention",
+        (separate("query key value linear", IN_OUT, ("/w", "/b")),),
+        layer="haiku:Haiku",
+    ),
     Layout("ort", "com.microsoft.Attention of ONNX Runtime, up to W_o", ORT, output=False),
     Layout(
         "t5",
@@ -166,6 +202,7 @@ _ENTRIES = (
         hidden=INPUTS,
         bias="never",
         beside=("relative_attention_bias",),
+        layer="transformers:T5",
     ),
 )
 LAYOUTS = {layout.name: layout for layout in _ENTRIES}

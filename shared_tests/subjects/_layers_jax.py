@@ -83,4 +83,6 @@ class Linen(OthersLayer):
 
     def forward(self, layer, queries, keys, values):
         module, arrays = layer
-        return np.asarray(module.apply({"params": traverse_util.unflatten_dict(arrays, sep="/")}, queries, keys, values))
+        return np.asarray(
+            module.apply({"params": traverse_util.unflatten_dict(arrays, sep="/")}, queries, keys, values)
+        )

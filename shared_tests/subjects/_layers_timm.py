@@ -1,6 +1,5 @@
 """Attention layers of timm."""
 
-import torch
 from timm.models.beit import Attention as BeitAttention
 from timm.models.vision_transformer import Attention
 from torch import nn
@@ -25,13 +24,10 @@ class Beit(TorchLayer):
     without = "relative positions"
 
     def make(self, config):
-        layer = BeitAttention(config.num_hiddens, config.num_heads, qkv_bias=True, attn_head_dim=config.head_dim)
+        layer = BeitAttention(config.num_hiddens, config.num_heads, qkv_bias=True)
         for parameter in (layer.q_bias, layer.v_bias):
             nn.init.normal_(parameter)
         return layer
 
     def call(self, layer, x, *_):
         return layer(x)
-
-    def load(self, layer, arrays):
-        return super().load(layer, {name: array for name, array in arrays.items() if torch.is_tensor(layer.state_dict().get(name))})

@@ -86,7 +86,12 @@ class DistilBert(HuggingFace):
 class ViT(HuggingFace):
     """Stored by other names than it has in memory: transformers renames them when it saves and loads a model."""
 
-    NAMES = (("q_proj", "attention.query"), ("k_proj", "attention.key"), ("v_proj", "attention.value"), ("o_proj", "output.dense"))
+    NAMES = (
+        ("q_proj", "attention.query"),
+        ("k_proj", "attention.key"),
+        ("v_proj", "attention.value"),
+        ("o_proj", "output.dense"),
+    )
 
     def make(self, config):
         sizes = {"hidden_size": config.num_hiddens, "num_attention_heads": config.num_heads}
@@ -109,7 +114,9 @@ class Gpt2(HuggingFace):
     causal = True
 
     def make(self, config):
-        return GPT2Attention(GPT2Config(n_embd=config.num_hiddens, n_head=config.num_heads, n_positions=16, **EAGER), layer_idx=0)
+        return GPT2Attention(
+            GPT2Config(n_embd=config.num_hiddens, n_head=config.num_heads, n_positions=16, **EAGER), layer_idx=0
+        )
 
     def call(self, layer, x, *_):
         return layer(x, attention_mask=later(x))[0]
@@ -196,7 +203,9 @@ class CodeGen(HuggingFace):
 class Opt(HuggingFace):
     def make(self, config):
         sizes = {"hidden_size": config.num_hiddens, "num_attention_heads": config.num_heads}
-        return OPTAttention(OPTConfig(**sizes, enable_bias=config.bias, word_embed_proj_dim=config.num_hiddens, **EAGER), layer_idx=0)
+        return OPTAttention(
+            OPTConfig(**sizes, enable_bias=config.bias, word_embed_proj_dim=config.num_hiddens, **EAGER), layer_idx=0
+        )
 
     def call(self, layer, x, *_):
         return layer(x)[0]
@@ -208,9 +217,15 @@ class Llama(HuggingFace):
     """How many key heads there are; 0: as many as heads."""
 
     def make(self, config):
-        sizes = {"hidden_size": config.num_hiddens, "num_attention_heads": config.num_heads, "head_dim": config.head_dim}
+        sizes = {
+            "hidden_size": config.num_hiddens,
+            "num_attention_heads": config.num_heads,
+            "head_dim": config.head_dim,
+        }
         groups = self.groups or config.num_heads
-        return LlamaAttention(LlamaConfig(**sizes, num_key_value_heads=groups, attention_bias=config.bias, **EAGER), layer_idx=0)
+        return LlamaAttention(
+            LlamaConfig(**sizes, num_key_value_heads=groups, attention_bias=config.bias, **EAGER), layer_idx=0
+        )
 
     def call(self, layer, x, *_):
         return layer(x, position_embeddings=still(x, layer.head_dim))[0]
