@@ -13,6 +13,7 @@ from shared_tests.layouts.convert import Block, Conversion, to_bytes
 from shared_tests.layouts.files import open_weights
 from shared_tests.layouts.table import LAYOUTS, layout_named
 from shared_tests.storage import write_bytes
+from shared_tests.studies.converted import check as check_layer
 
 
 def list_layouts(wanted: bool) -> None:
@@ -59,15 +60,17 @@ def convert(
             blocks.append(conversion.convert(file, group))
             bar.update(task, advance=1, description=group[0].prefix)
     data = to_bytes(conversion, blocks)
-    holds = _check(conversion, blocks) if check else True
-    write_bytes(out, data)
     _print_table(conversion, blocks)
+    holds = not check or _check(conversion, blocks)
+    write_bytes(out, data)
     raise typer.Exit(0 if holds else 1)
 
 
 def _print_table(conversion: Conversion, blocks: list[Block]) -> None:
     target = conversion.target
-    table = Table(f"from {blocks[0].layout.name}", "canonical", "shape", f"to {target.name}", "shape", box=None)
+    table = Table(box=None)
+    for title in (f"from {blocks[0].layout.name}", "canonical", "shape", f"to {target.name}", "shape"):
+        table.add_column(title, overflow="fold")
     for block in blocks:
         for name, array in block.written.weights.items():
             if name in block.written.places:
@@ -83,4 +86,17 @@ def _print_table(conversion: Conversion, blocks: list[Block]) -> None:
 
 
 def _check(conversion: Conversion, blocks: list[Block]) -> bool:
-    return True
+    """Runs each layer beside the oracle, and says what came of it."""
+    holds = True
+    for block in blocks:
+        bare = {place: block.arrays[block.name(place, conversion.target.separator)] for place in block.places}
+        what = f"check {block.prefix or conversion.target.name}"
+        try:
+            verdict = check_layer(conversion.target, bare, block.layer.weights, block.layer.num_heads)
+        except ImportError as error:
+            console.print(f"{what}: not checked, {error}", highlight=False, markup=False)
+            continue
+        words = f"{verdict.worst:.2f}σ of {verdict.compared:,}" + ("" if verdict.holds else f": {verdict.note}")
+        console.print(f"{what}: {words}", highlight=False, markup=False)
+        holds &= verdict.holds
+    return holds

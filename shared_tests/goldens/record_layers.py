@@ -8,11 +8,11 @@ import importlib
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from shared_tests.cases.case import Config
 from shared_tests.storage import write_bytes
+from shared_tests.studies.converted import draw_inputs
 from shared_tests.tensors import encode
 
 SQUARE = Config(16, 16, 16, 16, 4, bias=True)
@@ -50,15 +50,7 @@ def record(name: str) -> bytes:
     layout, place, config = RECORDED[name]
     module, _, class_name = place.partition(":")
     others = getattr(importlib.import_module(f"shared_tests.subjects._layers_{module}"), class_name)()
-    random = np.random.default_rng(1)
-    sizes = [config.query_size, config.key_size, config.value_size]
-    queries, keys, values = (
-        random.normal(size=(2, length, size)).astype(np.float32) for length, size in zip((5, 7, 7), sizes, strict=True)
-    )
-    if others.self_attention:
-        keys = values = queries
-    elif getattr(others, "keys_are_values", False):
-        values = keys
+    queries, keys, values = draw_inputs(config, others)
     layer = others.build(config)
     output = others.forward(layer, queries, keys, values)
     arrays = {f"layer/{part}": array for part, array in others.state(layer).items()}

@@ -53,8 +53,9 @@ def sizes(weights: Mapping[str, Array], names: Mapping[str, str] | None = None, 
         rows = weights[name.replace("bias", "weight")].shape[:1] if name in weights else ()
         if name in weights and weights[name].shape != rows:
             raise ValueError(f"{names.get(name, name)}: expected shape {rows}, got {weights[name].shape}")
-    inputs = [weights[name].shape[1] for name in WEIGHTS[:3]]
-    return Sizes(*inputs, width, weights["W_o.weight"].shape[0] if "W_o.weight" in weights else 0)
+    query_size, key_size, value_size = (weights[name].shape[1] for name in WEIGHTS[:3])
+    num_hiddens = weights["W_o.weight"].shape[0] if "W_o.weight" in weights else 0
+    return Sizes(query_size, key_size, value_size, width, num_hiddens)
 
 
 def check_complete(weights: Mapping[str, Array], output: bool = True) -> None:

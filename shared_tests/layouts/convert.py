@@ -33,6 +33,11 @@ class Block:
     def notes(self) -> list[str]:
         return self.layer.notes + self.written.notes
 
+    @property
+    def places(self) -> list[str]:
+        """The names of the arrays written, without the prefix."""
+        return list(dict.fromkeys(self.written.places.values()))
+
     def name(self, place: str, separator: str) -> str:
         """The name of an array in the new file."""
         return f"{self.prefix}{separator}{place}" if self.prefix else place

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from shared_tests.layouts.layer import Layer, read
-from shared_tests.layouts.layout import Form, Layout, Stored
-from shared_tests.layouts.moves import Heads
+from shared_tests.layouts.layout import Form, Heads, Layout, Stored
 from shared_tests.layouts.names import dotted, joined, matcher
 from shared_tests.layouts.table import LAYOUTS
 from shared_tests.tensors import Array

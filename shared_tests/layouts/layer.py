@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from shared_tests.layouts.canonical import check_complete, check_fits, check_heads, check_numbers, sizes, wanted
-from shared_tests.layouts.layout import ADDITIVE, BIASES, WEIGHTS, Form, Layout, Stored
-from shared_tests.layouts.moves import AXES, ORDERS, Heads, repeated
+from shared_tests.layouts.layout import ADDITIVE, BIASES, WEIGHTS, Form, Heads, Layout, Stored
+from shared_tests.layouts.moves import AXES, ORDERS, repeated
 from shared_tests.layouts.names import dotted
 from shared_tests.tensors import Array
-
 
 NO_HEADS = "heads: expected their number (--num-heads), got none"
 
@@ -108,7 +107,7 @@ def _split(layout: Layout, rows: Mapping[Stored, Array], found: Mapping[Stored, 
             _check_known(layout, stored, name, layer.num_heads)
             check_heads(width, layer.num_heads)
             try:
-                split = ORDERS[stored.order].split(part, parts, width or len(part) // parts, layer.num_heads)
+                split = ORDERS[stored.order].split(part, parts, width or len(part) // parts, layer.num_heads or 1)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
         layer.weights |= zip(stored.holds, split, strict=True)
@@ -167,16 +166,16 @@ def _place(layout: Layout, layer: Layer) -> None:
 def _join(layout: Layout, stored: Stored, parts: Sequence[Array], num_heads: Heads) -> Array:
     _check_known(layout, stored, stored.name, num_heads)
     if len(parts) == 1:
-        return np.array(AXES[stored.axes].from_rows(parts[0], num_heads), order="C")
+        return np.array(AXES[stored.axes].from_rows(parts[0], num_heads or 1), order="C")
     for what, values in (("dtype", [x.dtype for x in parts]), ("width", [x.shape[1:] for x in parts])):
         if any(value != values[0] for value in values):
             holds = ", ".join(stored.holds)
             raise ValueError(f"{holds}: expected one {what}, for {stored.name}, got {', '.join(map(str, values))}")
     try:
-        rows = ORDERS[stored.order].join(parts, num_heads)
+        rows = ORDERS[stored.order].join(parts, num_heads or 1)
     except ValueError as error:
         raise ValueError(f"{', '.join(stored.holds)}: {error}") from None
-    return np.array(AXES[stored.axes].from_rows(rows, num_heads), order="C")
+    return np.array(AXES[stored.axes].from_rows(rows, num_heads or 1), order="C")
 
 
 def _check_known(layout: Layout, stored: Stored, name: str, num_heads: Heads) -> None:

@@ -29,6 +29,8 @@ class Stored:
 
 
 Form = tuple[Stored, ...]
+Heads = int | None
+"""A number of heads, if it is known."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,11 @@ def fused(
     parts: str = "qkv",
     ending: tuple[str, str] = (".weight", ".bias"),
 ) -> Form:
-    """One projection for queries, keys and values, in the order of `parts`, and one for the output if that has a name."""
+    """One projection for queries, keys and values, in the order of `parts`, and one for the output."""
     form = []
     for end, kind, turned in zip(ending, ("weight", "bias"), (axes, "out"), strict=True):
         form.append(Stored(f"{name}{end}", tuple(f"W_{part}.{kind}" for part in parts), turned, order))
-        form += [Stored(f"{output}.{kind}", (f"W_o.{kind}",), turned)] if output else []
+        form.append(Stored(f"{output}.{kind}", (f"W_o.{kind}",), turned))
     return tuple(form)
 
 

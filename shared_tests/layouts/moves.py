@@ -9,14 +9,12 @@ import numpy as np
 
 from shared_tests.tensors import Array
 
-Heads = int | None
-
 
 class Axes(NamedTuple):
     """How one array's axes become canonical rows, (out, in) or (out,), and back."""
 
     to_rows: Callable[[Array], Array]
-    from_rows: Callable[[Array, Heads], Array]
+    from_rows: Callable[[Array, int], Array]
 
 
 AXES = {
@@ -37,11 +35,11 @@ AXES = {
 class Order(NamedTuple):
     """How the rows of queries, keys and values lie in one array; `width` is that of all heads of the queries."""
 
-    split: Callable[[Array, int, int, Heads], list[Array]]
-    join: Callable[[Sequence[Array], Heads], Array]
+    split: Callable[[Array, int, int, int], list[Array]]
+    join: Callable[[Sequence[Array], int], Array]
 
 
-def _split_stacked(rows: Array, parts: int, width: int, heads: Heads) -> list[Array]:
+def _split_stacked(rows: Array, parts: int, width: int, heads: int) -> list[Array]:
     """One after the other; keys and values may have fewer rows than queries, and as many as each other."""
     first = width if parts == 3 else len(rows) // 2
     rest = len(rows) - first
@@ -50,9 +48,8 @@ def _split_stacked(rows: Array, parts: int, width: int, heads: Heads) -> list[Ar
     return np.split(rows, [first] if parts == 2 else [first, first + rest // 2])
 
 
-def _split_by_group(rows: Array, parts: int, width: int, heads: Heads) -> list[Array]:
+def _split_by_group(rows: Array, parts: int, width: int, heads: int) -> list[Array]:
     """Each key head after the query heads that share it, then its value head; where none is shared: by head."""
-    assert heads is not None
     depth = width // heads
     groups, rest = divmod(len(rows) - width, 2 * depth)
     if rest or groups <= 0 or heads % groups:
@@ -61,7 +58,7 @@ def _split_by_group(rows: Array, parts: int, width: int, heads: Heads) -> list[A
     return [part.reshape(-1, *rows.shape[1:]) for part in (grouped[:, :-2], grouped[:, -2], grouped[:, -1])]
 
 
-def _join_by_group(parts: Sequence[Array], heads: Heads) -> Array:
+def _join_by_group(parts: Sequence[Array], heads: int) -> Array:
     split = [part.reshape(heads, -1, *part.shape[1:]) for part in parts]
     return np.stack(split, axis=1).reshape(-1, *parts[0].shape[1:])
 
@@ -70,14 +67,14 @@ BLOCKS = 4
 """CodeGen was trained on so many devices, each with rows of its own, and its files still show it."""
 
 
-def _split_blocks(rows: Array, parts: int, width: int, heads: Heads) -> list[Array]:
+def _split_blocks(rows: Array, parts: int, width: int, heads: int) -> list[Array]:
     if len(rows) != parts * width or width % BLOCKS:
         raise ValueError(f"expected {parts} times {width} rows, in {BLOCKS} blocks, got {len(rows)}")
     blocks = rows.reshape(BLOCKS, parts, -1, *rows.shape[1:])
     return [blocks[:, part].reshape(-1, *rows.shape[1:]) for part in range(parts)]
 
 
-def _join_blocks(parts: Sequence[Array], heads: Heads) -> Array:
+def _join_blocks(parts: Sequence[Array], heads: int) -> Array:
     if len(parts[0]) % BLOCKS:
         raise ValueError(f"expected a width that {BLOCKS} divides, got {len(parts[0])}")
     split = [part.reshape(BLOCKS, -1, *part.shape[1:]) for part in parts]

@@ -1,4 +1,4 @@
-"""Which layers of a file are meant, and in which layout they are: the one that fits, or one line that says what does."""
+"""Which layers of a file are meant, and in which layout: the one that fits, or one line that says what does."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from shared_tests.layouts.find import Candidate, candidates, layers, prefixes, take, within
 from shared_tests.layouts.layer import NO_HEADS, Layer
-from shared_tests.layouts.layout import Layout
-from shared_tests.layouts.moves import Heads
+from shared_tests.layouts.layout import Heads, Layout
 from shared_tests.layouts.names import dotted, joined, matcher
 from shared_tests.layouts.table import LAYOUTS
 from shared_tests.tensors import Array

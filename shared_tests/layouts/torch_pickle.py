@@ -39,7 +39,7 @@ class Tensor(NamedTuple):
     stride: tuple[int, ...]
 
 
-STORAGES = {
+STORAGES: dict[str, np.dtype[Any]] = {
     "torch DoubleStorage": np.dtype("<f8"),
     "torch FloatStorage": np.dtype("<f4"),
     "torch HalfStorage": np.dtype("<f2"),
@@ -94,10 +94,12 @@ CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
     "EMPTY_SET": list,
 }
-ARGUMENTS = (
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 "
-    "STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES"
-).split()
+ARGUMENTS = {
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "BINBYTES"),
+    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"),
+    "SHORT_BINBYTES",
+}
+"""Opcodes that push what stands after them."""
 
 
 def call(function: Any, arguments: Any) -> Any:

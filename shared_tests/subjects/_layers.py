@@ -12,10 +12,12 @@ class OthersLayer:
 
     self_attention = False
     """Whether queries, keys and values are one array to it."""
+    keys_are_values = False
+    """Whether keys and values are one array to it."""
     causal = False
     """Whether a query attends only to what is not after it."""
     scaled = True
-    """Whether scores are divided by sqrt(head_dim); if not, a check gives it W_q so divided."""
+    """Whether scores are divided by sqrt(head_dim)."""
     without = ""
     """What was switched off in it, since our function has not got it."""
 
