@@ -96,7 +96,8 @@ def _check(conversion: Conversion, blocks: list[Block]) -> bool:
         except ImportError as error:
             console.print(f"{what}: not checked, {error}", highlight=False, markup=False)
             continue
-        words = f"{verdict.worst:.2f}σ of {verdict.compared:,}" + ("" if verdict.holds else f": {verdict.note}")
+        words = f"{verdict.worst:.2f}σ of {verdict.compared:,}" + (f" without {verdict.what}" if verdict.what else "")
+        words += "" if verdict.holds else f": {verdict.note}"
         console.print(f"{what}: {words}", highlight=False, markup=False)
         holds &= verdict.holds
     return holds

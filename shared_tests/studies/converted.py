@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,8 @@ def draw_inputs(config: Config, others: Any) -> tuple[Array, Array, Array]:
 def check(layout: Layout, arrays: Mapping[str, Array], weights: Mapping[str, Array], num_heads: int | None) -> Verdict:
     """Loads the arrays into the layout's own layer, runs it and compares its output with the oracle's.
 
+    The verdict's `what` is what was switched off in the layer, since our function has not got it.
+
     Raises ImportError, in one line, where there is no such layer; ValueError if the layer does not take the arrays.
     """
     if num_heads is None:
@@ -92,4 +95,5 @@ def check(layout: Layout, arrays: Mapping[str, Array], weights: Mapping[str, Arr
     except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
         words = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"--check: expected a layer of {layout.name} to take the arrays, got {words}") from error
-    return judge_output(output, trial_of(weights, config, inputs, others.causal, others.scaled))
+    verdict = judge_output(output, trial_of(weights, config, inputs, others.causal, others.scaled))
+    return replace(verdict, what=others.without)

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-import tf_impl
 from shared_tests.subjects._layers import OthersLayer
-from shared_tests.subjects._tf import keras, tf
+from shared_tests.subjects._tf import keras, tf  # first: it holds back what TensorFlow prints
+
+import tf_impl  # isort: skip
 
 
 class KerasLayer(OthersLayer):
