@@ -62,7 +62,7 @@ def _same(left: Layer, right: Layer) -> bool:
 
 
 def _places(groups: Iterable[list[Candidate]]) -> list[str]:
-    return [f"{group[0].prefix or '(none)'} ({group[0].layout.name})" for group in groups]
+    return [f"{group[0].prefix or 'no prefix'} ({group[0].layout.name})" for group in groups]
 
 
 def _why_none(arrays: Mapping[str, Array], layouts: list[Layout], prefix: str | None) -> str:
@@ -78,10 +78,8 @@ def _why_none(arrays: Mapping[str, Array], layouts: list[Layout], prefix: str | 
         return f"{names}: missing in layout {candidate.layout.name}{also}"
     if len(layouts) == 1:
         (layout,) = layouts
-        return (
-            f"layout: expected names of {layout.name}, such as {layout.forms[0][0].name}, got {_listed(arrays)}{also}"
-        )
-    return f"expected an attention layer in a known layout (trihead convert --list), got {_listed(arrays)}{also}"
+        return f"layout: expected names of {layout.name}, such as {layout.forms[0][0].name}, got {_listed(arrays, 3)}{also}"
+    return f"expected an attention layer in a known layout (trihead convert --list), got {_listed(arrays, 3)}{also}"
 
 
 def _nearest(known: set[str], layouts: list[Layout], prefix: str | None) -> tuple[Candidate, list[str]] | None:
@@ -98,6 +96,6 @@ def _nearest(known: set[str], layouts: list[Layout], prefix: str | None) -> tupl
     return best[1:] if best else None
 
 
-def _listed(names: Iterable[str]) -> str:
+def _listed(names: Iterable[str], most: int = LISTED) -> str:
     names = list(names)
-    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
