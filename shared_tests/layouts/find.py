@@ -21,7 +21,7 @@ FOREIGN = (
 """Parts of names by which a layer shows that it computes more than ours."""
 BUFFERS = (
     r"masked_bias|causal_mask|rotary_emb|inv_freq|embed_positions|layer_?norm(_\d+)?|"
-    r"_?dropout\w*|_softmax|seed_generator|rngs?"
+    r"_?dropout\w*|_softmax|seed_generator|rngs?|cached_\w+|cache_index"
 )
 """Parts of names that may lie beside a layer's weights and are none of its parameters, in any case."""
 

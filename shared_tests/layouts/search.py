@@ -78,7 +78,8 @@ def _why_none(arrays: Mapping[str, Array], layouts: list[Layout], prefix: str | 
         return f"{names}: missing in layout {candidate.layout.name}{also}"
     if len(layouts) == 1:
         (layout,) = layouts
-        return f"layout: expected names of {layout.name}, such as {layout.forms[0][0].name}, got {_listed(arrays, 3)}{also}"
+        name = layout.forms[0][0].name
+        return f"layout: expected names of {layout.name}, such as {name}, got {_listed(arrays, 3)}{also}"
     return f"expected an attention layer in a known layout (trihead convert --list), got {_listed(arrays, 3)}{also}"
 
 

@@ -15,6 +15,8 @@ import numpy as np
 
 from shared_tests.tensors import BFLOAT16
 
+NOTHING_RUN = "only a state dict's tensors are read, nothing is run"
+
 
 class Name(NamedTuple):
     """Something that a pickle names: a class or a function, never looked up."""
@@ -106,11 +108,13 @@ def call(function: Any, arguments: Any) -> Any:
     """Does what stands in CALLS for a function, and no more."""
     if not isinstance(function, Name) or function.name not in CALLS or not isinstance(arguments, tuple):
         name = function.name if isinstance(function, Name) else type(function).__name__
-        raise ValueError(f"a pickled {name.replace(' ', '.')}: only a state dict's tensors are read, nothing is run")
+        raise ValueError(f"a pickled {name.replace(' ', '.')}: {NOTHING_RUN}")
     return CALLS[function.name](*arguments)
 
 
 def _storage(persistent: Any) -> Storage:
+    if not isinstance(persistent, tuple) or len(persistent) < 5:
+        raise ValueError(f"a pickled module: {NOTHING_RUN}")
     kind, name, key, _, numel = persistent[:5]
     if kind != "storage" or not isinstance(name, Name) or name.name not in STORAGES:
         raise ValueError(f"memory of {name!r:.60}")
@@ -169,8 +173,10 @@ class _Machine:
             stack.pop()
         elif op == "BINPERSID":
             stack[-1] = _storage(stack[-1])
+        elif op == "NEWOBJ":
+            stack[-2:] = [call(stack[-2], None)]
         elif op not in ("PROTO", "FRAME", "STOP"):
-            raise ValueError(f"the opcode {op}")
+            raise ValueError(f"the opcode {op}: {NOTHING_RUN}")
 
 
 def load(file: io.BytesIO) -> Any:

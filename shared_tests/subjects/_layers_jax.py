@@ -56,7 +56,7 @@ class Nnx(NnxLayer):
     def make(self, config):
         sizes = {"in_features": config.query_size, "in_kv_features": config.key_size}
         widths = {"qkv_features": config.num_heads * config.head_dim, "out_features": config.num_hiddens}
-        groups = {"num_key_value_heads": self.groups} if self.groups else {}
+        groups = {"num_kv_heads": self.groups} if self.groups else {}
         kind = {"use_bias": config.bias, "decode": False, "rngs": nnx.Rngs(0)}
         return nnx.MultiHeadAttention(config.num_heads, **sizes, **widths, **kind, **groups)
 
