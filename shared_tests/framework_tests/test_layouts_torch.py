@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 import zipfile
 
 import numpy as np
@@ -11,10 +12,12 @@ from torch import nn
 
 from shared_tests import layouts
 from shared_tests.cases.case import Config
+from shared_tests.commands.app import main
 from shared_tests.faults.broken_files import cut, edited, outcome
 from shared_tests.layouts.files import open_weights
 from shared_tests.layouts.table import LAYOUTS
 from shared_tests.studies.converted import check, draw_inputs, judge_output, layer_of, trial_of
+from shared_tests.subjects._layers_torch import Multihead
 
 LAYERS = {
     "torch": Config(12, 12, 12, 12, 3, bias=True),
@@ -39,6 +42,21 @@ def test_a_real_layer_answers_as_ours(name):
     arrays = layouts.to(layout.name, weights)
     assert all(array.tobytes() == np.ascontiguousarray(state[part]).tobytes() for part, array in arrays.items())
     assert check(layout, arrays, weights, config.num_heads).holds
+
+
+def test_a_check_of_the_command(tmp_path, monkeypatch, capsys):
+    """From a file of torch into torch's own layer, which runs; with its third wrong, exit code 1."""
+    torch.save(nn.MultiheadAttention(12, 3).state_dict(), tmp_path / "x.pt")
+    command = ["trihead", "convert", str(tmp_path / "x.pt"), str(tmp_path / "out.safetensors"), "--to", "torch"]
+    monkeypatch.setattr("sys.argv", [*command, "--num-heads", "3", "--check"])
+    for expected in (0, 1):
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == expected
+        said = capsys.readouterr().out
+        assert re.search(r"check torch: \d+\.\d\dσ of 96", said)
+        assert ("96 off, worst at" in said) == bool(expected)
+        monkeypatch.setattr(Multihead, "call", lambda self, layer, *inputs: 2 * layer(*inputs)[0])
 
 
 @pytest.mark.parametrize("part", ["in_proj_weight", "in_proj_bias", "out_proj.weight"])

@@ -213,3 +213,10 @@ def layout_named(name: str) -> Layout:
     if name not in LAYOUTS:
         raise ValueError(f"layout: expected one of {', '.join(LAYOUTS)}, got {name}")
     return LAYOUTS[name]
+
+
+def as_markdown() -> str:
+    """The table for the guide."""
+    rows = [("layout", "used by", "the function"), ("---",) * 3]
+    rows += [(f"`{layout.name}`", layout.used_by, layout.function) for layout in LAYOUTS.values()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

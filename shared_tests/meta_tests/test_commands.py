@@ -192,7 +192,7 @@ def test_a_class_that_is_no_port(tmp_path):
     assert "expected Port to have build and forward, got no forward" in result.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["verify"], ["calibrate"], ["doctor"], ["bench"]])
+@pytest.mark.parametrize("command", [[], ["verify"], ["calibrate"], ["convert"], ["doctor"], ["bench"]])
 def test_help_has_an_example(command):
     result = trihead(*command, "--help")
     assert result.returncode == 0

@@ -313,6 +313,24 @@ def test_bad_files(convert, tmp_path):
     assert (code, err) == (2, f"trihead: OUT: expected a file .safetensors, got {tmp_path / 'out.npz'}\n")
 
 
+def test_what_is_written_is_read_back_first(convert, monkeypatch):
+    """A writer that scrambles is caught before there is a file."""
+    scrambled = "shared_tests.layouts.convert.encode"
+    monkeypatch.setattr(scrambled, lambda arrays, facts: encode({n: x[::-1] for n, x in arrays.items()}, facts))
+    code, _, err, written = convert(layouts.to("bert", draw()), "--to", "book")
+    assert (code, written) == (2, None)
+    assert err.endswith("expected to read back what was written, got other bits\n")
+
+
+def test_a_check_needs_a_layer_and_heads(convert):
+    code, out, _, _ = convert(layouts.to("bert", draw()), "--to", "book-paddle", "--num-heads", 3, "--check")
+    assert code == 0
+    assert "check book-paddle: not checked, no layer of layout book-paddle is known" in out
+    code, _, err, written = convert(layouts.to("bert", draw()), "--to", "book", "--check", out="other.safetensors")
+    assert (code, written) == (2, None)
+    assert err == "trihead: heads: expected their number (--num-heads), got none, and --check needs it\n"
+
+
 def test_the_list(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["trihead", "convert", "--list"])
     with pytest.raises(SystemExit) as stop:
@@ -377,6 +395,11 @@ def test_a_thousand_edits_harm_nobody(tmp_path, name):
         ('{"x": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}', "offsets outside the file"),
         ('{"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "x": 1}', "one name twice"),
         ('{"x": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}', "x: dtype 'F99'"),
+        (
+            '{"x": {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]}, '
+            '"y": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}',
+            "arrays that overlap or leave gaps",
+        ),
         ("[" * 100_000, "nested too deeply"),
         ("[]", "a header that is no table"),
         ("{}", "4 bytes that belong to no array"),
