@@ -7,7 +7,7 @@ import pytest
 
 from shared_tests import layouts
 from shared_tests.cases.case import GOLDENS, Config, canonical_shapes
-from shared_tests.layouts.table import LAYOUTS
+from shared_tests.layouts.table import LAYOUTS, as_markdown
 from shared_tests.storage import read_arrays
 from shared_tests.studies.converted import judge_output, trial_of
 from shared_tests.tensors import BFLOAT16, decode, widened
@@ -264,3 +264,9 @@ def test_the_digits_travel_through_every_layout():
             same(layouts.from_(name, arrays, num_heads=4), weights)
             travelled += 1
     assert travelled >= 8
+
+
+def test_the_guide_has_the_table():
+    """If this fails, paste what `as_markdown` gives."""
+    guide = Path(__file__).parents[2] / "docs" / "converting.md"
+    assert as_markdown() in guide.read_text(), as_markdown()
