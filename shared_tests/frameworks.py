@@ -1,4 +1,4 @@
-"""What is known about the three frameworks, in one place: commands, tests, import rules and benchmarks read it here.
+"""What is known about the three frameworks, and about the libraries of our subjects: commands and tests read it here.
 
 Names only: nothing here imports a framework.
 """
@@ -83,3 +83,30 @@ FRAMEWORKS = (
 )
 OURS = tuple(framework.package for framework in FRAMEWORKS)
 """The subjects that are judged where none is named."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library beside the three whose attention layer is a subject."""
+
+    subject: str
+    modules: tuple[str, ...]
+    """What the subject imports, beside its framework."""
+    extra: str
+    """`pip install 'trihead[EXTRA]'` brings it, and its framework."""
+    framework: str = ""
+    """Our package for the framework that it is made of; none if it is made of none of the three."""
+
+
+LIBRARIES = (
+    Library("equinox_builtin", ("equinox",), "equinox", "jax_impl"),
+    Library("haiku_builtin", ("haiku",), "haiku", "jax_impl"),
+    Library("ort_builtin", ("onnxruntime", "onnx"), "onnx"),
+    Library("bert_builtin", ("transformers",), "bert", "torch_impl"),
+)
+
+
+def extra_of(module: str | None) -> str:
+    """The extra of trihead that brings a module; empty if none does."""
+    homes = (*FRAMEWORKS, *LIBRARIES)
+    return next((home.extra for home in homes if (module or "").partition(".")[0] in home.modules), "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
 
@@ -72,6 +72,10 @@ class Trial:
     cotangent: Array
     keep: Array | None = None
     """What dropout makes of each attention weight, times 0 or 1 / (1 - dropout): (batch, heads, queries, keys)."""
+    rows_without_key: str = "uniform"
+    """What the attention weights of a query are that has no valid key, as `Subject.rows_without_key` has it."""
+    case: Case | None = None
+    """What it was drawn from."""
 
     @property
     def inputs(self) -> tuple[Array, Array, Array, Array | None]:
@@ -86,6 +90,16 @@ class Trial:
         lengths = lengths[:, None] if lengths.ndim == 1 else lengths
         return np.broadcast_to(np.clip(lengths, 0, num_keys), (batch, queries))
 
+    def reversed(self) -> Trial:
+        """The same entries of the batch in reverse."""
+        arrays: dict[str, Any] = {x: getattr(self, x)[::-1].copy() for x in ("queries", "keys", "values")}
+        return replace(self, **arrays, valid_lens=None if self.valid_lens is None else self.valid_lens[::-1].copy())
+
+    @property
+    def left_out(self) -> Array:
+        """(batch, queries): rows that are not compared with the oracle, for want of a number to compare with."""
+        return (self.lengths == 0) & (self.rows_without_key in ("nan", "undefined"))
+
 
 @dataclass(frozen=True)
 class Case:
@@ -94,7 +108,7 @@ class Case:
     score_bias: added to the bias of W_q and taken from that of W_k, so that scores fall by its
     square times sqrt(head_dim). dropout: if not 0, the layer is in training, and a mask drawn with
     this probability is given to it. trained: parameters and inputs from the goldens in place of
-    random ones.
+    random ones, with columns of zeros and biases of zero where the layer has more than they.
     """
 
     config: Config
@@ -110,6 +124,7 @@ class Case:
     self_attention: bool = False
     trained: str = ""
     dtypes: tuple[str, ...] = ("float64", "float32")
+    rows_without_key: str = "uniform"
 
 
 def draw(name: str, case: Case, dtype: str) -> Trial:
@@ -127,9 +142,11 @@ def draw(name: str, case: Case, dtype: str) -> Trial:
         queries=to_format(queries, dtype),
         keys=to_format(keys, dtype),
         values=to_format(values, dtype),
-        valid_lens=None if case.valid_lens is None else np.array(case.valid_lens),
+        valid_lens=None if case.valid_lens is None else np.array(case.valid_lens, np.int64),
         cotangent=to_format(cotangent, dtype),
         keep=to_format(kept / (1 - case.dropout), dtype) if case.dropout else None,
+        rows_without_key=case.rows_without_key,
+        case=case,
     )
 
 
@@ -166,10 +183,20 @@ def _arrays(case: Case, random: np.random.Generator) -> tuple[Array, Array, Arra
 
 
 def _trained(case: Case) -> tuple[dict[str, Array], tuple[Array, Array, Array]]:
-    parameters = read_arrays(GOLDENS / f"{case.trained}.safetensors")
+    trained = read_arrays(GOLDENS / f"{case.trained}.safetensors")
+    parameters = {name: _padded(trained.get(name), shape) for name, shape in canonical_shapes(case.config).items()}
     images = read_arrays(GOLDENS / f"{case.trained}_held_out.safetensors")["images"][: case.batch]
     rows = as_rows(images)
+    rows = _padded(rows, (*rows.shape[:2], case.config.query_size))
     return parameters, (rows, rows, rows)
+
+
+def _padded(array: Array | None, shape: tuple[int, ...]) -> Array:
+    """The array with zeros after its last column, or zeros alone if it is None."""
+    padded = np.zeros(shape)
+    if array is not None:
+        padded[..., : array.shape[-1]] = array
+    return padded
 
 
 def as_rows(images: Array) -> Array:

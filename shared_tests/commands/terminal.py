@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from shared_tests.harness.answers import MANIFEST
 from shared_tests.storage import programs_folder
 
 WIDTH = None if sys.stdout.isatty() else 120
@@ -24,6 +25,10 @@ SubjectOption = Annotated[
         "--subject", help="A name from shared_tests/subjects, or FILE.py:Class. Repeat for more. Default: the three."
     ),
 ]
+AnswersOption = Annotated[
+    list[Path] | None,
+    typer.Option("--answers", help="A folder that trihead cases wrote, with a port's answers. Repeat for more."),
+]
 DeviceOption = Annotated[
     str | None, typer.Option("--device", help="Where layers and arrays are put: cpu, gpu:1, cuda:0, …")
 ]
@@ -33,6 +38,11 @@ CacheOption = Annotated[bool, typer.Option(help="Keep what JAX compiles for the 
 def check_writable(option: str, path: Path | None) -> None:
     if path is not None and (path.name == "-" or not path.parent.is_dir() or (path.exists() and not path.is_file())):
         raise ValueError(f"{option}: expected a file in an existing folder, got {path}")
+
+
+def names_of(subject: list[str] | None, answers: list[Path] | None) -> list[str]:
+    """By what names `find` finds the subjects of these options; none if there are none."""
+    return [*(subject or ()), *(str(folder / MANIFEST) for folder in answers or ())]
 
 
 def programs_of(cache: bool) -> Path | None:

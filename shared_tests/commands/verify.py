@@ -12,35 +12,42 @@ from rich.text import Text
 
 from shared_tests.cases.table import CASES
 from shared_tests.commands.terminal import (
+    AnswersOption,
     CacheOption,
     DeviceOption,
     SubjectOption,
     check_writable,
     console,
+    names_of,
     programs_of,
     progress,
 )
 from shared_tests.frameworks import OURS
 from shared_tests.harness.apart import judge_apart
 from shared_tests.harness.clauses import CLAUSES
-from shared_tests.harness.compare import Verdict
 from shared_tests.harness.find import find
 from shared_tests.harness.judge import TRAININGS, judge
+from shared_tests.harness.known import read_known
 from shared_tests.harness.report import Report, describe
 from shared_tests.storage import write_bytes
 
 
 def verify(
     subject: SubjectOption = None,
+    answers: AnswersOption = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the report here, as JSON.")] = None,
+    known: Annotated[
+        Path | None, typer.Option("--known", help="A TOML file of differences that are known, checked strictly.")
+    ] = None,
     device: DeviceOption = None,
     cache: CacheOption = True,
 ) -> None:
     """Judge subjects on every case and print the parity table; exit 0 if all holds, 1 if not, 2 on bad use."""
     check_writable("--json", json_file)
-    names, programs = subject or OURS, programs_of(cache)
+    names, programs = names_of(subject, answers) or OURS, programs_of(cache)
     if len(set(names)) < len(names):
         raise ValueError(f"--subject: expected different names, got {', '.join(names)}")
+    entries = [] if known is None else read_known(known)
     trials = sum(len(case.dtypes) for case in CASES.values()) + len(TRAININGS)
     with progress("verify", trials * len(names)) as (bar, task):
 
@@ -48,30 +55,49 @@ def verify(
             bar.update(task, advance=1, description=what)
 
         if len(names) == 1:
-            report = judge(find(names[0], device, programs), advance=advance)
+            report = judge(find(names[0], device, programs), known=known, advance=advance)
         else:
-            report = judge_apart(names, device, programs, advance)
+            report = judge_apart(names, device, programs, advance, known)
     if len(set(report.subjects)) < len(names):
         raise ValueError(f"--subject: expected different names, got {', '.join(report.subjects)}")
-    _print_report(report)
+    if strangers := {entry.subject for entry in entries} - {"any", *report.subjects}:
+        raise ValueError(f"{known}: expected subjects of {', '.join(report.subjects)}, got {', '.join(strangers)}")
+    print_report(report)
     if json_file is not None:
         write_bytes(json_file, json.dumps(report.as_json(), indent=1, allow_nan=False).encode())
     raise typer.Exit(0 if report.holds else 1)
 
 
-def _print_report(report: Report) -> None:
+def print_report(report: Report) -> None:
+    """What fails, the table, the verdict, and what to run next."""
+    for line in report.causes():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(_table(report))
+    absent = ", ".join(clause for clause in CLAUSES if _is_absent(report, clause))
+    if absent and len(report.subjects) == 1:
+        console.print(f"not offered: {absent}", style="dim", highlight=False)
+    console.print(f"[bold]{report.verdict()}[/]", highlight=False, soft_wrap=True)
+    for line in () if report.holds else report.next_steps():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(report: Report) -> Table:
     table = Table("clause", "", *report.subjects, box=None)
     for clause, title in CLAUSES.items():
-        cells = [report.cell(clause, subject) for subject in report.subjects]
-        table.add_row(clause, title, *map(_cell, cells))
-    console.print(table)
-    for finding in report.failures[:20]:
-        console.print(
-            f"{finding.clause} {finding.subject}: {finding.case} {finding.dtype}: {finding.verdict.note}", markup=False
-        )
-    console.print(f"[bold]{report.verdict()}[/]", highlight=False)
+        if len(report.subjects) > 1 or not _is_absent(report, clause):
+            table.add_row(clause, title, *(_cell(report, clause, subject) for subject in report.subjects))
+    return table
 
 
-def _cell(cell: Verdict | None) -> Text:
-    style = "dim" if cell is None else "" if cell.holds else "bold red"
-    return Text(describe(cell), style)
+def _is_absent(report: Report, clause: str) -> bool:
+    """Whether the only subject has not what the clause asks."""
+    return report.cells[clause, report.subjects[0]] is None and report.missing(clause, report.subjects[0]) == (
+        "not offered"
+    )
+
+
+def _cell(report: Report, clause: str, subject: str) -> Text:
+    cell = report.cells[clause, subject]
+    if cell is None:
+        return Text(report.missing(clause, subject), "dim")
+    return Text(describe(cell), "" if cell.holds else "bold red")

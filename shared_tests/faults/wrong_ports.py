@@ -15,14 +15,17 @@ WRONG_PORTS = {
     "exits": (SPLIT, "raise SystemExit(0); " + SPLIT),
     "fill of -1e4": ("np.finfo(q.dtype).min", "-1e4"),
     "fill of minus infinity": ("np.finfo(q.dtype).min", "-np.inf"),
-    "mask after the softmax": ("context = attention @ v", "context = attention * ~masked @ v"),
+    "mask after the softmax": (
+        "context = attention @ v",
+        "context = (attention if valid_lens is None else attention * ~masked) @ v",
+    ),
     "lengths of the first query": ("per_query[:, None, :, None]", "per_query[:, None, :1, None]"),
     "lengths of the next entry": ("per_query[:, None, :, None]", "np.roll(per_query, 1, axis=0)[:, None, :, None]"),
     "lengths tiled over heads": (
         "per_query[:, None, :, None]",
         "np.tile(per_query, (heads, 1)).reshape(len(per_query), heads, -1)[..., None]",
     ),
-    "lengths that wrap": (">= per_query", ">= per_query % (k.shape[2] + 1)"),
+    "lengths that wrap": (">= per_query[", ">= (per_query % (k.shape[2] + 1))["),
     "negative lengths from the end": (">= per_query", ">= np.where(per_query < 0, k.shape[2] + per_query, per_query)"),
     "heads interleaved": (
         "x.reshape(batch, length, heads, hidden // heads).swapaxes(1, 2)",

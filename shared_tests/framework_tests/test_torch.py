@@ -26,6 +26,12 @@ close = partial(torch.testing.assert_close, rtol=1e-6, atol=1e-6)
 equal = partial(torch.testing.assert_close, rtol=0, atol=0)
 
 
+@pytest.fixture(autouse=True)
+def nothing_compiled_before():
+    """Code that raised while it was traced, as a refusal does, is never traced again in the same process."""
+    torch.compiler.reset()
+
+
 def make(scoring="dot product", dropout=0.0, num_hiddens=12, **options):
     torch.manual_seed(0)
     attention = SCORING[scoring](dropout)

@@ -12,7 +12,6 @@ from threading import Lock
 from typing import Any
 
 from shared_tests.cases.case import Trial, draw
-from shared_tests.cases.table import CASES
 from shared_tests.harness.find import find
 from shared_tests.harness.judge import judge, pairs
 from shared_tests.harness.known import Finding
@@ -21,13 +20,17 @@ from shared_tests.harness.rounding import Expected
 from shared_tests.harness.truth import Expectations, Oracle, Truth
 
 Question = tuple[str, tuple[Any, ...]]
-"""What a process asks of the oracle: a method of `Oracle`, and its arguments, a trial by case and dtype."""
+"""What a process asks of the oracle: a method of `Oracle`, and its arguments, a trial by name, case and dtype."""
 
 
 def judge_apart(
-    names: Sequence[str], device: str | None, programs: Path | None, advance: Callable[[str], None]
+    names: Sequence[str],
+    device: str | None,
+    programs: Path | None,
+    advance: Callable[[str], None],
+    known: Path | None = None,
 ) -> Report:
-    """Judges the subjects of these names on everything, as `judge` does; device and programs as for `find`.
+    """Judges the subjects of these names on everything, as `judge` does; device and programs are those of `find`.
 
     Raises what finding a subject raises, and OSError if a process ends without a verdict.
     """
@@ -36,7 +39,7 @@ def judge_apart(
     waiting: dict[Any, str] = {}
     for name in names:
         mine, theirs = context.Pipe()
-        context.Process(target=_judge, args=(theirs, name, device, programs), daemon=True).start()
+        context.Process(target=_judge, args=(theirs, name, device, programs, known), daemon=True).start()
         theirs.close()  # the other process has it: when that ends, so does the pipe
         waiting[mine] = name
     while waiting:
@@ -68,8 +71,8 @@ class _Remembering(Oracle):
         if question not in self._answers:
             method, arguments = question
             if method == "of":
-                case, dtype, gradients = arguments
-                self._answers[question] = self.of(draw(case, CASES[case], dtype), gradients)
+                name, case, dtype, gradients = arguments
+                self._answers[question] = self.of(draw(name, case, dtype), gradients)
             else:
                 self._answers[question] = self.of_training(*arguments)
         return self._answers[question]
@@ -82,7 +85,7 @@ class _Asking(Oracle):
         self._pipe, self._lock = pipe, Lock()
 
     def of(self, trial: Trial, gradients: bool) -> Truth:
-        return self._ask("of", trial.name, trial.dtype, gradients)
+        return self._ask("of", trial.name, trial.case, trial.dtype, gradients)
 
     def of_training(self, optimizer: str, dtype: str) -> list[tuple[Expected, Expectations]]:
         return self._ask("of_training", optimizer, dtype)
@@ -98,12 +101,12 @@ class _Asking(Oracle):
             return self._pipe.recv()
 
 
-def _judge(pipe: Connection, name: str, device: str | None, programs: Path | None) -> None:
+def _judge(pipe: Connection, name: str, device: str | None, programs: Path | None, known: Path | None) -> None:
     """What a process does: tells each trial's name as it begins, and in the end a report or an error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one, and ends it
     oracle = _Asking(pipe)
     try:
-        oracle.tell(judge(find(name, device, programs), advance=oracle.tell, oracle=oracle))
+        oracle.tell(judge(find(name, device, programs), known=known, advance=oracle.tell, oracle=oracle))
     except Exception as error:
         with suppress(OSError):  # the first process may be gone, and not listen
             oracle.tell(error)
@@ -113,12 +116,13 @@ def _together(reports: Sequence[Report], oracle: _Remembering) -> Report:
     """One report of several, each on one subject, with every two of them compared."""
     names = [name for report in reports for name in report.subjects]
     findings = [finding for report in reports for finding in report.findings]
-    devices = {name: device for report in reports for name, device in report.devices.items()}
-    return Report(names, findings + list(_pairs(reports, oracle)), devices)
+    about = {name: about for report in reports for name, about in report.about.items()}
+    return Report(names, findings + list(_pairs(reports, oracle)), about)
 
 
 def _pairs(reports: Sequence[Report], oracle: _Remembering) -> Iterator[Finding]:
-    for case in CASES:
-        answers = {name: answer for report in reports for name, answer in report.answers.get(case, {}).items()}
+    for name, case in dict.fromkeys(asked for report in reports for asked in report.answers):
+        answers = {who: answer for report in reports for who, answer in report.answers.get((name, case), {}).items()}
         if len(answers) > 1:
-            yield from pairs(answers, oracle.answer(("of", (case, "float64", True))), case)
+            truth = oracle.answer(("of", (name, case, "float64", True)))
+            yield from pairs(answers, truth, draw(name, case, "float64"))

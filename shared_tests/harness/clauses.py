@@ -2,13 +2,14 @@
 
 CLAUSES = {
     "1.1": "shapes and dtypes",
+    "1.4": "asking for weights changes no bit",
     "2.1": "output",
     "2.2": "attention weights",
     "2.3": "every pair, as float32: same bits",
     "2.4": "attention weights sum to 1",
     "2.5": "every stage",
     "3.1": "masked keys: weight exactly 0",
-    "3.2": "no valid key: uniform weights",
+    "3.2": "no valid key: uniform, or as claimed",
     "3.4": "garbage in padding changes no bit",
     "3.5": "masked keys: gradient exactly 0",
     "4.1": "gradients of inputs",
@@ -17,7 +18,24 @@ CLAUSES = {
     "6": "bad inputs refused, same words",
     "7.1": "nothing given is written to",
     "7.2": "same bits when run again",
+    "7.7": "calls and models keep apart",
+    "7.8": "int32 lengths, inputs with strides",
     "8.1": "training, 20 steps, float64",
     "8.2": "training, 20 steps, float32",
     "8.3": "dropout with one mask",
 }
+RAISES = "raises"
+"""Stands where a clause does in a finding that is an error of the port: what it raised, and where."""
+CAPABILITIES = {
+    "1.4": "forward_alone",
+    "2.5": "stages",
+    "3.5": "gradients",
+    "4.1": "gradients",
+    "4.2": "gradients",
+    "5.1": "export_weights",
+    "6": "callable",
+    "8.1": "train",
+    "8.2": "train",
+    "8.3": "with_mask",
+}
+"""The method without which a subject cannot be asked a clause."""

@@ -9,21 +9,27 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from shared_tests.harness.subject import as_subject, in_words, offers
+from shared_tests.frameworks import extra_of
+from shared_tests.harness.answers import MANIFEST, read_answers
+from shared_tests.harness.errors import in_words
+from shared_tests.harness.subject import as_subject, offers
 
 
 def find(name: str, device: str | None = None, programs: Path | None = None) -> Any:
     """The subject called `name` in `shared_tests.subjects`, or the class that FILE.py:Class names.
 
+    DIR/manifest.json is the subject whose answers lie in the folder DIR, which `trihead cases` wrote.
     device: where it makes layers and arrays, if not where its framework does by itself. programs: the folder for
     what its framework compiles. Raises ValueError, in one line, if there is no such subject, it cannot be judged or
     not be put there; ImportError if its framework is missing.
     """
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a framework may swallow Ctrl-C while it is imported
     try:
-        subject = _from_file(name) if ".py:" in name else find_layer(name)
+        subject = _found(name)
     except ModuleNotFoundError as error:
-        raise ImportError(f"{name}: expected its framework to be installed, got: {error}") from error
+        extra = "" if ".py:" in name else extra_of(error.name)
+        remedy = f"; pip install 'trihead[{extra}]'" if extra else ""
+        raise ImportError(f"{name}: expected its framework to be installed, got: {error}{remedy}") from error
     finally:
         signal.signal(signal.SIGINT, before)
     if not offers(subject, "forward"):
@@ -32,6 +38,30 @@ def find(name: str, device: str | None = None, programs: Path | None = None) -> 
     if programs is not None and hasattr(subject, "backend"):
         subject.backend.keep_programs(programs)
     return as_subject(subject)
+
+
+def _found(name: str) -> Any:
+    if Path(name).name == MANIFEST:
+        return read_answers(Path(name).parent)
+    return _from_file(name) if ".py:" in name else find_layer(name)
+
+
+def option(subject: Any) -> str:
+    """The option by which a command finds a subject again."""
+    found: str = getattr(subject, "option", "") or f"--subject {_source(subject)}"
+    return found
+
+
+def _source(subject: Any) -> str:
+    """By what name `find` finds a subject's class again; its own name if it stands in no file."""
+    kind = type(subject)
+    if kind.__module__.startswith("shared_tests.subjects."):
+        return str(subject.name)
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    if file is None or "<locals>" in kind.__qualname__:
+        return str(subject.name)
+    path, here = Path(file), Path.cwd()
+    return f"{path.relative_to(here) if path.is_relative_to(here) else path}:{kind.__name__}"
 
 
 def place(found: Any, device: str | None) -> None:

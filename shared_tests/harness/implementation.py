@@ -80,6 +80,12 @@ class Implementation(Subject):
         output, weights = self.backend.run(layer, queries, keys, values, valid_lens, dtype=dtype, need_weights=True)
         return output, weights
 
+    def forward_alone(self, model: Any, queries: Array, keys: Array, values: Array, valid_lens: Array | None) -> Array:
+        """Calls the layer for its output alone."""
+        layer, dtype = model
+        output: Array = self.backend.run(layer, queries, keys, values, valid_lens, dtype=dtype)
+        return output
+
     def stages(
         self, model: Any, queries: Array, keys: Array, values: Array, valid_lens: Array | None
     ) -> dict[str, Array]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
+from shared_tests.harness.clauses import CLAUSES, RAISES
 from shared_tests.harness.compare import Verdict, failure
 
 
@@ -28,19 +30,28 @@ class Finding:
 
 @dataclass(frozen=True)
 class KnownDifference:
-    """One entry of the list. what: the end of the name of the quantity that differs, empty for all. dtype: or "any"."""
+    """One entry of a list: `what` is the end of the name of the quantity that differs.
 
-    subject: str
+    "any", or nothing in `what`, is all there are; `reproduction` is needed in our own list alone.
+    """
+
     clause: str
-    dtype: str
-    what: str
     reason: str
-    reproduction: str
+    subject: str = "any"
+    dtype: str = "any"
+    case: str = "any"
+    what: str = ""
+    reproduction: str = ""
 
     def concerns(self, finding: Finding) -> bool:
         """Whether this finding is about the quantity of the entry."""
-        ours, theirs = (self.subject, self.clause), (finding.subject, finding.clause)
-        return ours == theirs and self.dtype in ("any", finding.dtype) and finding.verdict.what.endswith(self.what)
+        ours = {"subject": self.subject, "clause": self.clause, "dtype": self.dtype, "case": self.case}
+        same = all(wanted in ("any", getattr(finding, name)) for name, wanted in ours.items())
+        return same and finding.verdict.what.endswith(self.what)
+
+    def __str__(self) -> str:
+        names = {"case": self.case, "dtype": self.dtype, "what": self.what or "any"}
+        return ", ".join([self.clause, *(f"{name} {value}" for name, value in names.items() if value != "any")])
 
 
 @cache
@@ -50,8 +61,29 @@ def known_differences() -> tuple[KnownDifference, ...]:
     return tuple(KnownDifference(**entry) for entry in tomllib.loads(text)["difference"])
 
 
-def excuse(findings: Sequence[Finding], known: Sequence[KnownDifference] | None = None) -> list[Finding]:
-    """Turns failures that are known into excused ones, and entries that were asked about but hold into failures."""
+def read_known(path: Path) -> list[KnownDifference]:
+    """A list of a port's own, in TOML. Raises ValueError, in one line, if it is none."""
+    try:
+        entries = tomllib.loads(path.read_text())["difference"]
+        known = [KnownDifference(**entry) for entry in entries]
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: expected entries [[difference]] with clause and reason, got {error}") from None
+    for entry in known:
+        texts = [getattr(entry, field.name) for field in fields(entry)]
+        if not all(isinstance(text, str) for text in texts) or not entry.reason:
+            raise ValueError(f"{path}: expected texts, and a reason, got {entry}")
+        if entry.clause not in {*CLAUSES, RAISES}:
+            raise ValueError(f"{path}: expected a clause of the contract, or {RAISES}, got {entry.clause}")
+    return known
+
+
+def excuse(
+    findings: Sequence[Finding], known: Sequence[KnownDifference] | None = None, listed: str = "known_differences.toml"
+) -> list[Finding]:
+    """Turns failures that are known into excused ones, and entries that were asked about but hold into failures.
+
+    known: our own list if None. An entry of another, `listed` by name, must also concern something.
+    """
     findings = list(findings)
     for entry in known_differences() if known is None else known:
         concerned = [i for i, finding in enumerate(findings) if entry.concerns(finding)]
@@ -60,7 +92,8 @@ def excuse(findings: Sequence[Finding], known: Sequence[KnownDifference] | None 
             verdict = findings[i].verdict
             excused = replace(verdict, failed=0, worst=None, excused=verdict.failed, note="")
             findings[i] = replace(findings[i], verdict=excused)
-        if concerned and not failed:
-            words = f"known_differences.toml lists {entry.what}, which no longer differs: remove the entry"
-            findings.append(Finding(entry.clause, entry.subject, "known differences", entry.dtype, failure(words)))
+        if not failed and (concerned or listed != "known_differences.toml"):
+            words = f"{listed} lists {entry}, which no longer differs: remove the entry"
+            subject = findings[0].subject if entry.subject == "any" and findings else entry.subject
+            findings.append(Finding(entry.clause, subject, "known differences", entry.dtype, failure(words)))
     return findings

@@ -114,13 +114,13 @@ def _of_length(trial: Trial) -> Iterator[tuple[int, tuple[Array, Array]]]:
 
 
 def _softmax(scores: Rounded, trial: Trial) -> Rounded:
-    """The attention weights: of the first `length` keys, or of all of them, uniformly, for 0; of others exactly 0."""
+    """The attention weights: of the first `length` keys; for 0 of all, uniformly, or of none; of others exactly 0."""
     weights = scores.zeros(*scores.value.shape)
     by_query, of_query = weights.swapaxes(1, 2), scores.swapaxes(1, 2)  # (batch, queries, heads, keys)
     for length, (entries, queries) in _of_length(trial):
         if length:
             by_query[entries, queries, :, :length] = of_query[entries, queries, :, :length].softmax()
-        else:
+        elif trial.rows_without_key != "zeros":
             by_query[entries, queries] = scores.ones(1) / scores.value.shape[-1]  # one number, so one error
     return weights
 

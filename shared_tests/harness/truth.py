@@ -19,6 +19,10 @@ class Truth:
 
     stages: Expectations
     gradients: Expectations
+    averaged: Expected
+    """The attention weights averaged over heads, (batch, queries, keys)."""
+    of_one_input: Expected | None = None
+    """If queries, keys and values are one array, the gradient of that: the sum of the three."""
 
 
 class Oracle:
@@ -27,7 +31,13 @@ class Oracle:
     def of(self, trial: Trial, gradients: bool) -> Truth:
         """The truth on a trial."""
         stages = oracle.forward(trial)
-        return Truth(_expected(stages), _expected(oracle.backward(trial, stages)) if gradients else {})
+        averaged = (stages["attention_weights"].sum(axis=1) / trial.config.num_heads).expected
+        if not gradients:
+            return Truth(_expected(stages), {}, averaged)
+        found = oracle.backward(trial, stages)
+        one = trial.case is not None and trial.case.self_attention
+        together = (found["queries"] + found["keys"] + found["values"]).expected if one else None
+        return Truth(_expected(stages), _expected(found), averaged, together)
 
     def of_training(self, optimizer: str, dtype: str) -> list[tuple[Expected, Expectations]]:
         """The loss of every compared batch, and all parameters after its step."""

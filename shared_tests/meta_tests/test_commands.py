@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from shared_tests.frameworks import FRAMEWORKS
 
 PORT = Path(__file__).parents[2] / "docs" / "my_port.py"
 BROKEN = """
@@ -27,7 +30,7 @@ def test_verify_a_port(tmp_path):
     result = trihead("verify", "--subject", f"{PORT}:MyPort", "--json", tmp_path / "report.json", timeout=10)
     assert result.returncode == 0, result.stderr
     assert "HOLDS: MyPort" in result.stdout
-    assert "not offered" in result.stdout
+    assert "not offered: 1.4, 2.5, 3.5, 4.1, 4.2, 5.1, 6, 8.1, 8.2, 8.3\n" in result.stdout
     assert result.stderr == ""
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["holds"] is True
@@ -45,12 +48,15 @@ def test_verify_a_wrong_port(tmp_path):
     assert result.returncode == 1
     assert "FAILS: MyPort: clauses 2.1" in result.stdout
     assert "✗" in result.stdout
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("2.2 attention weights: book, float64: ")
+    assert lines[-1] == f"next: trihead diagnose --subject {wrong}:MyPort"
 
 
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("raise RuntimeError('no luck\\nat all')", "RuntimeError: no luck"),
+        ("raise RuntimeError('no luck\\nat all')", "31 cases: RuntimeError: no luck … at all (port.py:4); first book"),
         ("return queries", "forward: expected (output, attention weights), got ndarray"),
         ("return None", "forward: expected (output, attention weights), got NoneType"),
         ("import numpy; return numpy.nan * queries, numpy.ones(3)", "expected shape"),
@@ -76,19 +82,32 @@ def test_verify_a_port_that_breaks(tmp_path, body, words):
 @pytest.mark.parametrize(
     ("method", "words"),
     [
-        ("gradients(self, *x): raise RuntimeError('no luck')", "4.1 Port: book float64: RuntimeError: no luck"),
-        ("gradients(self, *x): return [1.0]", "4.1 Port: book float64: ValueError: gradients: expected {name: array}"),
+        (
+            "gradients(self, *x): raise RuntimeError('no luck')",
+            "31 cases: RuntimeError: no luck (port.py:33); first book",
+        ),
+        (
+            "gradients(self, *x): return [1.0]",
+            "4.1 gradients of inputs: book, float64: gradients: expected {name: array}",
+        ),
         ("gradients(self, *x): return {'queries': 'q'}", "gradients: queries: expected an array of floating numbers"),
-        ("stages(self, *x): raise SystemExit(0)", "2.5 Port: book float64: SystemExit: 0"),
+        ("stages(self, *x): raise SystemExit(0)", "31 cases: SystemExit: 0 (port.py:33); first book, float64"),
+        (
+            "forward_alone(self, *x): return self.forward(*x)",
+            "1.4 asking for weights changes no bit: book, float64: forward_alone: expected an array",
+        ),
     ],
 )
 def test_verify_a_port_whose_optional_method_breaks(tmp_path, method, words):
+    """What breaks is the first line, and all else is judged as it was."""
     source = PORT.read_text().replace("class MyPort", "class Port")
     (tmp_path / "port.py").write_text(f"{source}\n    def {method}\n")
     result = trihead("verify", "--subject", tmp_path / "port.py:Port")
     assert result.returncode == 1
-    assert words in " ".join(result.stdout.split())
-    assert f"FAILS: Port: clauses {words[:3] if words[0].isdigit() else '4.1'}\n" in result.stdout
+    assert words in result.stdout.splitlines()[0]
+    broken = "errors in 31 cases" if "31 cases" in words else f"clauses {'1.4' if words.startswith('1.4') else '4.1'}"
+    assert f"FAILS: Port: {broken}\n" in result.stdout
+    assert re.search(r"2\.1 +output +\d", result.stdout)
 
 
 def test_a_port_may_import_a_file_beside_it(tmp_path):
@@ -118,10 +137,10 @@ def test_json_has_no_infinity_and_goes_where_a_link_points(tmp_path):
     [
         (
             ["--subject", "nobody"],
-            "subject: expected one of jax_impl, keras_builtin, nnx_builtin, tf_impl, torch_builtin, torch_impl "
-            "or FILE.py:Class, got nobody",
+            "subject: expected one of bert_builtin, equinox_builtin, haiku_builtin, jax_impl, keras_builtin, "
+            "nnx_builtin, ort_builtin, tf_impl, torch_builtin, torch_impl, torch_sdpa or FILE.py:Class, got nobody",
         ),
-        (["--subject", "torch_builtin"], "subject: expected one that is judged, got torch_builtin"),
+        (["--subject", f"{PORT}:MyPort", "--known", "no/such.toml"], "no/such.toml: expected entries [[difference]]"),
         (
             ["--subject", f"{PORT}:MyPort", "--device", "cpu"],
             "--device: expected a subject that can be placed, got MyPort",
@@ -175,6 +194,15 @@ def test_a_file_that_does_not_run(tmp_path):
         ("dtypes = None", "subject: expected dtypes of float64, float32, bfloat16, float16, got None"),
         ("dtypes = 'float32'", "got 'float32'"),
         ("dtypes = ('float8',)", "got ('float8',)"),
+        ("dtypes = ()", "subject: expected dtypes of float64, float32, bfloat16, float16, got ()"),
+        ("inputs = 'x'", "subject: expected inputs to be 'any' or 'self', got 'x'"),
+        ("square = 'no'", "subject: expected square to be False or True, got 'no'"),
+        ("bias = True", "subject: expected bias to be 'any' or 'never' or 'always', got True"),
+        ("masks = ('padding',)", "expected masks of none, lengths, lengths per query, causal, got ('padding',)"),
+        ("empty = 2", "subject: expected empty to be True or False, got 2"),
+        ("attention_weights = None", "to be 'per head' or 'averaged' or 'none', got None"),
+        ("rows_without_key = 'NaN'", "to be 'uniform' or 'zeros' or 'nan' or 'undefined', got 'NaN'"),
+        ("lowest_score = 1e9", "subject: expected lowest_score to be a negative number or None, got 1000000000.0"),
     ],
 )
 def test_a_class_that_claims_what_there_is_not(tmp_path, attribute, words):
@@ -192,7 +220,7 @@ def test_a_class_that_is_no_port(tmp_path):
     assert "expected Port to have build and forward, got no forward" in result.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["verify"], ["calibrate"], ["convert"], ["doctor"], ["bench"]])
+@pytest.mark.parametrize("command", [[], ["verify"], ["cases"], ["calibrate"], ["convert"], ["doctor"], ["bench"]])
 def test_help_has_an_example(command):
     result = trihead(*command, "--help")
     assert result.returncode == 0
@@ -206,6 +234,19 @@ def test_calibrate_a_port():
     assert [line.split()[2] for line in result.stdout.splitlines()[1:]] == ["output", "attention"]
     bad = trihead("calibrate", "--dtype", "float8")
     assert (bad.returncode, len(bad.stderr.splitlines())) == (2, 1)
+
+
+def test_doctor_with_no_framework(tmp_path):
+    """Says so; that there is nothing to judge is no failure."""
+    for framework in FRAMEWORKS:
+        for module in framework.modules:
+            (tmp_path / f"{module}.py").write_text("raise ModuleNotFoundError('no such module')")
+    path = f"{tmp_path}:{PORT.parents[1]}"
+    result = trihead("doctor", env=os.environ | {"PYTHONPATH": path}, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "torch_impl                   not installed: " in result.stdout
+    assert "None of the three is installed: pip install 'trihead[torch]'" in result.stdout
+    assert "FAILS" not in result.stdout
 
 
 def test_doctor():

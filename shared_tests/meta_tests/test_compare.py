@@ -94,7 +94,7 @@ def test_verdicts_add_up():
 
 
 def test_known_difference_is_excused_and_strict():
-    entry = KnownDifference("a", "4.2", "float16", ".bias", "why", "how")
+    entry = KnownDifference("4.2", "why", "a", "float16", what=".bias")
     failing = Finding("4.2", "a", "case", "float16", Verdict(5, 2, 30.0, note="off", what="W_o.bias"))
     holding = Finding("4.2", "a", "case", "float16", Verdict(5, 0, 1.0, what="W_o.bias"))
     elsewhere = Finding("4.2", "a", "case", "float32", Verdict(5, 2, 30.0, what="W_o.bias"))

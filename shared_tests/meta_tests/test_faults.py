@@ -31,7 +31,7 @@ def test_a_wrong_port_fails(tmp_path, name):
     (tmp_path / "port.py").write_text(SOURCE.replace(old, new))
     report = verdict(tmp_path / "port.py")
     assert not report.holds
-    assert "FAILS: MyPort: clauses" in report.verdict()
+    assert report.verdict().startswith("FAILS: MyPort: ")
 
 
 def test_what_is_not_offered_is_not_passed():

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from shared_tests.frameworks import FRAMEWORKS, OURS
+from shared_tests.frameworks import FRAMEWORKS, LIBRARIES, OURS
+from shared_tests.harness.find import find
 
 ROOT = Path(__file__).parents[2]
-MODULES = {module for framework in FRAMEWORKS for module in framework.modules}
+MODULES = {module for home in (*FRAMEWORKS, *LIBRARIES) for module in home.modules}
 
 
 def lint_imports(folder):
@@ -36,6 +37,10 @@ def test_rules_are_kept():
         ("shared_tests/commands/verify.py", "import flax"),
         ("shared_tests/cases/case.py", "import shared_tests.harness.judge"),
         ("shared_tests/subjects/tf_impl.py", "import jax_impl"),
+        ("shared_tests/subjects/haiku_builtin.py", "import torch"),
+        ("shared_tests/subjects/ort_builtin.py", "import jax"),
+        ("shared_tests/subjects/bert_builtin.py", "import keras"),
+        ("shared_tests/harness/find.py", "import equinox"),
     ],
 )
 def test_a_breach_is_seen(tmp_path, file, line):
@@ -60,6 +65,22 @@ def test_a_package_loads_no_other_framework(framework):
     """Less what its own framework loads: `import tensorflow` alone loads jax."""
     own = f"import {', '.join(framework.modules)}"
     assert loaded_by(f"import {framework.package}") <= loaded_by(own)
+
+
+@pytest.mark.parametrize("library", LIBRARIES, ids=[library.subject for library in LIBRARIES])
+def test_a_subject_loads_its_library_and_its_framework(library):
+    """And one whose library is made of none of the three loads none of them."""
+    own = {module for framework in FRAMEWORKS if framework.package == library.framework for module in framework.modules}
+    loaded = loaded_by(f"import shared_tests.subjects.{library.subject}")
+    assert set(library.modules) <= loaded <= {*library.modules, *own}
+
+
+@pytest.mark.parametrize("library", LIBRARIES, ids=[library.subject for library in LIBRARIES])
+def test_a_missing_library_is_one_line_that_names_the_extra(monkeypatch, library):
+    monkeypatch.delitem(sys.modules, f"shared_tests.subjects.{library.subject}", raising=False)
+    monkeypatch.setitem(sys.modules, library.modules[0], None)  # as if it were not there
+    with pytest.raises(ImportError, match=rf"^{library.subject}: .*; pip install 'trihead\[{library.extra}\]'$"):
+        find(library.subject)
 
 
 def test_the_judge_of_a_port_loads_no_framework():

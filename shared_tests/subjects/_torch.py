@@ -30,6 +30,7 @@ class Torch(Backend):
         return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
     def compiled(self, function, *arrays, dtype):
+        torch.compiler.reset()  # code that raised while it was traced, as a refusal does, is never traced again
         return torch.compile(function, fullgraph=True)
 
     def compiled_by_default(self, function):

@@ -53,6 +53,10 @@ class JaxImpl(Implementation):
         layer, dtype = model
         return self.backend.run(_forward, layer, queries, keys, values, valid_lens, dtype=dtype)
 
+    def forward_alone(self, model, queries, keys, values, valid_lens):
+        layer, dtype = model
+        return self.backend.run(_forward_alone, layer, queries, keys, values, valid_lens, dtype=dtype)
+
     walk = jax.jit(Implementation.walk, static_argnums=0)
 
     def gradients(self, model, queries, keys, values, valid_lens, cotangent):
@@ -116,6 +120,11 @@ def _step(classifier, update, rows, labels):
 @jax.jit
 def _forward(layer, queries, keys, values, valid_lens):
     return layer(queries, keys, values, valid_lens, need_weights=True)
+
+
+@jax.jit
+def _forward_alone(layer, queries, keys, values, valid_lens):
+    return layer(queries, keys, values, valid_lens)
 
 
 @jax.jit

@@ -1,0 +1,223 @@
+"""Diagnosis: what a port can be asked, where it parts from the oracle first, and which faults explain its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from shared_tests.faults import fills, protocol
+from shared_tests.faults.catalogue import CATALOGUE
+from shared_tests.faults.domain import find_domain
+from shared_tests.faults.fault import Fault
+from shared_tests.faults.gradients import of_gradients
+from shared_tests.faults.port import Port
+from shared_tests.faults.probes import Probe, empty_rows, isolating, plain, with_lengths
+from shared_tests.faults.search import Search
+from shared_tests.faults.variants import fit, runs, truth
+from shared_tests.faults.words import Cause, Diagnosis, claims_of, of_search
+from shared_tests.harness.subject import as_subject, in_words, offers
+
+Advance = Callable[[str], None]
+FORWARD = [fault for fault in CATALOGUE if fault.kind != "gradients"]
+
+
+def diagnose(subject: Any, advance: Advance = lambda _: None) -> Diagnosis:
+    """Asks a subject, in a fixed order, and says what was found. It need not derive from `Subject`."""
+    return Examination(Port(as_subject(subject)), advance).diagnosis()
+
+
+@dataclass
+class Examination:
+    """One port under diagnosis, and what is found so far."""
+
+    port: Port
+    advance: Advance
+    causes: list[Cause] = field(default_factory=list)
+    _lowest: float | None = None
+
+    def diagnosis(self) -> Diagnosis:
+        """All steps, in their order."""
+        self.advance("what it can be asked")
+        domain = find_domain(self.port)
+        if domain is None:
+            error = next(iter(self.port.errors.values()), "no answer of a floating dtype")
+            return Diagnosis(
+                self.port.subject.name, {}, None, [Cause("crash", f"every call comes to an error: {error}")]
+            )
+        self.domain, self.search = domain, Search(self._variants(), self._claimed())
+        unsteady = self._again()
+        if not unsteady:
+            for probe in self._forward():
+                self.advance(probe.name)
+                self._ask(probe)
+            self._lowest = self._fill()
+            for probe in self._further():
+                self.advance(probe.name)
+                self._ask(probe)
+            self._stages()
+        self.causes = of_search(self.search, self.port) + self.causes
+        self.causes += self._other_calls()
+        self.causes += self._refused()
+        if not unsteady and not self.search.left[0] and not self.search.unexplained:
+            self.causes += of_gradients(self.port, domain, self.search.base)
+        claims = claims_of(self.port, domain, self.search, self.causes, self._lowest)
+        return Diagnosis(self.port.subject.name, claims, self._stage(), self.causes)
+
+    def _variants(self) -> list[Fault]:
+        additive = self.port.claim("additive")
+        return [fault for fault in FORWARD if fault.variant or (additive and fault.case.startswith("additive"))]
+
+    def _claimed(self) -> tuple[Fault, ...]:
+        """What the port claims to do otherwise than the reference."""
+        claimed = (
+            ("empty-rows-zero", self.port.claim("rows_without_key") == "zeros"),
+            ("empty-rows-nan", self.port.claim("rows_without_key") == "nan"),
+            ("attention-weights-averaged", self.port.claim("attention_weights") == "averaged"),
+        )
+        return tuple(next(f for f in CATALOGUE if f.id == name) for name, claims in claimed if claims)
+
+    def _again(self) -> bool:
+        """Whether its numbers change by themselves, so that no variant can explain them."""
+        probe, showing = self.domain.probe(), None
+        if "none" in self.domain.kinds and self.domain.widths != ["distinct widths"]:
+            showing = isolating(self.domain.dtype, self.domain.biases[-1], "weights")
+        try:
+            found = list(protocol.called_again(self.port, probe, showing))
+        except (Exception, SystemExit) as error:
+            found = [("crash", f"called twice: {in_words(error)}")]
+        self.causes += [Cause(fault, words, probe.name) for fault, words in found]
+        return any(fault in ("not-repeatable", "dropout-in-evaluation") for fault, _ in found)
+
+    def _forward(self) -> Iterator[Probe]:
+        """What has fewest steps first, then masks and widths."""
+        domain = self.domain
+        kinds = [kind for kind in ("none", "lengths per query", "lengths", "causal") if kind in domain.kinds]
+        yield domain.probe(kinds[0])
+        if domain.dtype == "float64" and kinds[0] == "none" and {"one width", "one x"} & set(domain.widths):
+            yield from (isolating("float64", domain.biases[-1], what) for what in ("softmax", "values", "weights"))
+        yield from (domain.probe(kind) for kind in kinds[1:])
+        yield from (domain.probe(bias=bias) for bias in domain.biases[:-1])
+        yield from (domain.probe(widths=widths) for widths in domain.widths if widths != "one width")
+
+    def _further(self) -> Iterator[Probe]:
+        """What asks for more than masks and widths: large scores, additive scoring, rows without a key, float32."""
+        domain = self.domain
+        kinds = [kind for kind in ("none", "lengths per query", "lengths", "causal") if kind in domain.kinds]
+        yield domain.probe(spread=40.0)
+        if self.port.claim("additive"):
+            yield plain(domain.dtype, "distinct widths", False, "lengths", additive=True)
+        yield from self._rows(domain.dtype)
+        for dtype in domain.dtypes[1:]:
+            yield from (domain.probe(kind, dtype=dtype) for kind in kinds[:2])
+            yield from self._rows(dtype)
+
+    def _rows(self, dtype: str) -> Iterator[Probe]:
+        """Rows without a key, and lengths beyond the keys."""
+        kinds = [kind for kind in ("lengths per query", "lengths") if kind in self.domain.kinds]
+        if self.port.claim("rows_without_key") != "undefined":
+            yield from (probe for kind in kinds[:1] for probe in empty_rows(self.domain.probe(kind, dtype=dtype)))
+        if "lengths" in kinds:
+            yield with_lengths(self.domain.probe("lengths", dtype=dtype), "lengths beyond the keys", 8, 1000, 65536)
+
+    def _ask(self, probe: Probe) -> None:
+        answer = self.port.ask(probe)
+        if answer is None:
+            if probe not in self.search.refused:
+                self.search.refused.append(probe)
+            return
+        self.search.ask(probe, answer)
+
+    def _stages(self) -> None:
+        """Stages, where they are offered and the outputs are right, may part nevertheless."""
+        probe = self.domain.probe()
+        stages = self.port.stages(probe)
+        if stages is not None and not self.search.left[0] and not self.search.unexplained:
+            known = {name: array for name, array in stages.items() if name in truth(probe)}
+            self.search.ask(probe, known)
+
+    def _fill(self) -> float | None:
+        """The score down to which masking holds, if it does not hold to the last; a claimed one is no fault."""
+        kinds = [kind for kind in ("lengths per query", "lengths") if kind in self.domain.kinds]
+        if not kinds or self.search.unexplained or any(fault.kind == "mask" for fault in self.search.left[0]):
+            return None
+        probe = self.domain.probe(kinds[0])
+        fault, lowest = fills.measured(self.port, probe, self.search.base + self.search.left[0])
+        claimed = self.port.claim("lowest_score")
+        if lowest is not None and (claimed is None or lowest > claimed):
+            words = fault.words if fault else "masked keys have weight where scores are low"
+            where = f"where every score is below {lowest:g}"
+            self.causes.append(Cause(fault.id if fault else "fill-finite", f"{words} ({where})", probe.name))
+        if fault is not None:
+            self.search.base += (fault,)
+        return lowest
+
+    def _other_calls(self) -> Iterator[Cause]:
+        probe, base = self.domain.probe(), self.search.base + self.search.left[0]
+        empty = self.domain.probe("lengths") if "lengths" in self.domain.kinds else probe
+        asked = [protocol.empties(self.port, empty)] if self.port.claim("empty") else []
+        if not any(cause.fault in UNSTEADY for cause in self.causes):
+            asked = [
+                protocol.kept_between_calls(self.port, probe, base),
+                protocol.beside_another_model(self.port, probe),
+                *([] if self.search.unexplained else [protocol.other_arrays(self.port, probe, base)]),
+                *asked,
+                protocol.after_dropout(self.port, probe),
+            ]
+        for found in asked:
+            try:
+                yield from (Cause(fault, words, probe.name) for fault, words in found)
+            except (Exception, SystemExit) as error:
+                yield Cause("crash", f"a second call: {in_words(error)}", probe.name)
+
+    def _refused(self) -> Iterator[Cause]:
+        """What it claims, but refuses, and what a variant that was found would refuse as well."""
+        domain, found = self.domain, self.search.base + self.search.left[0]
+        probe = domain.probe()
+        answer = self.port.ask(probe)
+        if answer is not None and "attention_weights" not in answer and self.port.claim("attention_weights") != "none":
+            yield Cause("attention-weights-missing", "no attention weights are returned", probe.name)
+        for dtype in domain.dtypes:
+            given = self.port.ask(domain.probe(dtype=dtype))
+            if given is not None and given["output"].dtype.itemsize > np.dtype(_array(dtype)).itemsize:
+                yield Cause(
+                    "dtype-promoted", f"{dtype} in, {given['output'].dtype} out", domain.probe(dtype=dtype).name
+                )
+        one_x = self.port.claim("inputs") == "self"
+        if "one width" not in domain.widths and "one x" in domain.widths and not one_x:
+            yield from self._refusal("one-input-only", domain.probe(widths="one width"), found)
+        elif "distinct widths" not in domain.widths and not one_x and not self.port.claim("square"):
+            yield from self._refusal("square-only", domain.probe(widths="distinct widths"), found)
+        biases = {"any": [False, True], "never": [False], "always": [True]}[self.port.claim("bias")]
+        for bias in set(biases) - set(domain.biases):
+            yield from self._refusal("bias-refused", domain.probe(bias=bias), found)
+        for kind in self.port.claim("masks"):
+            if kind not in domain.kinds:
+                yield from self._refusal("lengths-refused", domain.probe(kind), found)
+        for dtype in self.port.claim("dtypes"):
+            if dtype not in domain.dtypes:
+                yield from self._refusal("dtype-refused", domain.probe(dtype=dtype), found)
+
+    def _refusal(self, fault: str, probe: Probe, found: tuple[Fault, ...]) -> Iterator[Cause]:
+        if runs(found, probe):
+            self.port.ask(probe)
+            yield Cause(fault, f"{probe.name}: {self.port.errors.get(probe, 'answered in another dtype')}", probe.name)
+
+    def _stage(self) -> str | None:
+        """The first stage that parts from the reference, in the first probe in which any does."""
+        for probe, answer in [*self.search.unexplained, *self.search.seen]:
+            stages = (self.port.stages(probe) if offers(self.port.subject, "stages") else None) or {}
+            for name in truth(probe):
+                given = answer.get(name, stages.get(name))
+                if given is not None and fit(self.search.base, probe, {name: given}) is None:
+                    return name
+        return None
+
+
+UNSTEADY = ("not-repeatable", "dropout-in-evaluation")
+
+
+def _array(dtype: str) -> str:
+    return "float32" if dtype == "bfloat16" else dtype
