@@ -42,5 +42,5 @@ def main() -> None:
     try:
         app(prog_name="trihead")
     except (ValueError, ImportError, OSError) as error:
-        print(f"trihead: {error}", file=sys.stderr)
+        print("trihead:", *str(error).splitlines(), file=sys.stderr)  # names in a file may hold anything
         sys.exit(2)

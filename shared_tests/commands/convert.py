@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from shared_tests.commands.terminal import check_writable, console, progress
@@ -38,7 +39,7 @@ def convert(
         str | None, typer.Option(help="The layer's place in IN; '*' stands for part of a name: all layers that fit.")
     ] = None,
     num_heads: Annotated[
-        int | None, typer.Option(min=1, help="How many heads. Default: what the shapes or a config say.")
+        int | None, typer.Option(help="How many heads. Default: what the shapes or a config say.")
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Also run the layer that OUT is for, beside the oracle.")
@@ -58,7 +59,7 @@ def convert(
     with progress("convert", len(groups)) as (bar, task):
         for group in groups:
             blocks.append(conversion.convert(file, group))
-            bar.update(task, advance=1, description=group[0].prefix)
+            bar.update(task, advance=1, description=escape(group[0].prefix))
     data = to_bytes(conversion, blocks)
     _print_table(conversion, blocks)
     holds = not check or _check(conversion, blocks)
@@ -69,18 +70,26 @@ def convert(
 def _print_table(conversion: Conversion, blocks: list[Block]) -> None:
     target = conversion.target
     table = Table(box=None)
-    for title in (f"from {blocks[0].layout.name}", "canonical", "shape", f"to {target.name}", "shape"):
+    sources = list(dict.fromkeys(layout for block in blocks for layout in block.layouts))
+    for title in (
+        f"from {', '.join(layout.name for layout in sources)}",
+        "canonical",
+        "shape",
+        f"to {target.name}",
+        "shape",
+    ):
         table.add_column(title, overflow="fold")
     for block in blocks:
         for name, array in block.written.weights.items():
             if name in block.written.places:
                 written = block.name(block.written.places[name], target.separator)
                 shape = str(block.arrays[written].shape)
-                table.add_row(block.layer.places.get(name, "zeros"), name, str(array.shape), written, shape)
+                row = block.layer.places.get(name, "zeros"), name, str(array.shape), written, shape
+                table.add_row(*map(escape, row))
     console.print(table, highlight=False)
     for note in dict.fromkeys(note for block in blocks for note in block.notes):
         console.print(note, highlight=False, markup=False)
-    for layout in (blocks[0].layout, target):
+    for layout in dict.fromkeys((*sources, target)):
         if layout.differs or layout.lengths:
             console.print(f"{layout.name}: the function is {layout.function}", highlight=False, markup=False)
 

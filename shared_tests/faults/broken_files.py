@@ -23,7 +23,7 @@ def edited(data: bytes, count: int, header: int | None = None) -> Iterator[bytes
     for _ in range(count):
         broken = bytearray(data)
         for place in random.integers(0, header or len(data), random.integers(1, 5)):
-            broken[place] = random.choice([0, 1, 127, 128, 255, random.integers(256)])
+            broken[place] = int(random.choice([0, 1, 127, 128, 255, int(random.integers(256))]))
         yield bytes(broken)
 
 

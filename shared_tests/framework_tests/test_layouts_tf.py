@@ -103,6 +103,15 @@ def test_files_of_keras(tmp_path, name, dtype):
         same(converted(tmp_path / name, prefix), canonical(layer))
 
 
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("name", ["x.keras", "x.h5"])
+def test_the_name_that_a_layer_was_given_will_do(tmp_path, name):
+    made, first, *_ = model()
+    made.save(tmp_path / name)
+    for prefix in ("reading", "reading/", "reading."):
+        same(converted(tmp_path / name, prefix), canonical(first))
+
+
 def test_ours_in_a_file_of_keras(tmp_path):
     """Whose config has the number of heads."""
     made, *_, ours = model()

@@ -24,6 +24,7 @@ LAYERS = {
     "torch kdim vdim": Config(7, 12, 11, 12, 3, bias=True),
     "torch without biases": Config(7, 12, 11, 12, 3),
     "torch-encoder-layer": Config(12, 12, 12, 12, 3, bias=True),
+    "nanogpt": Config(12, 12, 12, 12, 3, bias=True),
     "book": Config(7, 5, 11, 9, 3, bias=True, head_dim=4),
 }
 
@@ -37,7 +38,7 @@ def test_a_real_layer_answers_as_ours(name):
     inputs = draw_inputs(config, others)
     state = others.state(layer)
     weights = layouts.from_(layout.name, state)
-    verdict = judge_output(others.forward(layer, *inputs), trial_of(weights, config, inputs, False, True))
+    verdict = judge_output(others.forward(layer, *inputs), trial_of(weights, config, inputs, others.causal, True))
     assert verdict.holds, verdict.note
     arrays = layouts.to(layout.name, weights)
     assert all(array.tobytes() == np.ascontiguousarray(state[part]).tobytes() for part, array in arrays.items())

@@ -1,7 +1,7 @@
 """Records one small layer of each library that CI does not install: its state dict, its inputs and its outputs.
 
-Run again with `python -m shared_tests.goldens.record_layers`, where transformers, timm, equinox and dm-haiku are
-installed. What is missing is left as it was.
+Run again with `python -m shared_tests.goldens.record_layers`, where transformers, timm, equinox, dm-haiku and
+paddlepaddle are installed. What is missing is left as it was.
 """
 
 import importlib
@@ -20,6 +20,8 @@ WIDE = Config(16, 16, 16, 16, 2, head_dim=16)  # heads wider than hidden / heads
 CROSS = Config(7, 5, 11, 9, 3, bias=True, head_dim=4)
 
 RECORDED = {
+    "book-paddle": ("book-paddle", "paddle:Book", CROSS),
+    "book-paddle square": ("book-paddle", "paddle:Book", SQUARE),
     "bert": ("bert", "transformers:Bert", SQUARE),
     "distilbert": ("distilbert", "transformers:DistilBert", SQUARE),
     "vit-hf": ("vit-hf", "transformers:ViT", SQUARE),

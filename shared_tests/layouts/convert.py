@@ -22,8 +22,8 @@ class Block:
 
     prefix: str
     """As the file spells it; empty where names are written without."""
-    layout: Layout
-    """In which it was."""
+    layouts: list[Layout]
+    """In which it was: several where the same names and numbers are theirs too."""
     layer: Layer
     written: Layer
     arrays: dict[str, Array]
@@ -63,13 +63,15 @@ class Conversion:
     def convert(self, file: WeightsFile, group: Iterable[Candidate]) -> Block:
         """Converts one layer. Raises ValueError, in one line that names the array, if that cannot be done."""
         group = list(group)
-        heads = heads_of(file.configs, self._named(file, group[0].prefix), self.num_heads)
-        candidate, layer = settle(group, file.arrays, heads, file.layout)
+        heads = self.num_heads
+        if not all(candidate.shows_heads for candidate in group):
+            heads = heads_of(file.configs, self._named(file, group[0].prefix), heads)
+        found, layer = settle(group, file.arrays, heads, file.layout)
         arrays, written = write(self.target, layer.weights, layer.num_heads)
         place = next(iter(layer.places.values()))
-        block = Block("", candidate.layout, layer, written, arrays)
+        block = Block("", list(dict.fromkeys(one.layout for one in found)), layer, written, arrays)
         if "*" in (self.prefix or ""):
-            block.prefix = place[: len(candidate.prefix)]
+            block.prefix = place[: len(found[0].prefix)]
             block.arrays = {block.name(name, self.target.separator): array for name, array in arrays.items()}
         return block
 

@@ -114,7 +114,9 @@ def _torch(path: Path) -> Contents:
 
 def _h5(path: Path) -> Contents:
     thunks, config = hdf5.thunks(path)
-    return Contents(thunks, {"its config": _json(config)} if config else {})
+    names = {name.split("/")[1] for name in thunks if name.startswith("model_weights/")}
+    aliases = {name: f"model_weights/{name}" for name in names}
+    return Contents(thunks, {"its config": _json(config)} if config else {}, aliases)
 
 
 def _keras(path: Path) -> Contents:

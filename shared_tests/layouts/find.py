@@ -36,6 +36,11 @@ class Candidate:
     """Dotted."""
 
     @property
+    def shows_heads(self) -> bool:
+        """Whether the shapes say how many heads there are."""
+        return any("heads" in stored.axes for stored in self.form)
+
+    @property
     def required(self) -> frozenset[str]:
         return frozenset(joined(self.prefix, dotted(stored.name)) for stored in self.form if stored.required)
 

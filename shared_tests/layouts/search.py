@@ -32,8 +32,10 @@ def choose(arrays: Mapping[str, Array], layout: Layout | None, prefix: str | Non
 
 def settle(
     group: Iterable[Candidate], arrays: Mapping[str, Array], num_heads: Heads, hint: str = ""
-) -> tuple[Candidate, Layer]:
-    """Reads a layer in the one layout that fits. hint: the layout that the file itself names.
+) -> tuple[list[Candidate], Layer]:
+    """Reads a layer in the layout that fits, or in all that fit and mean the same.
+
+    hint: the layout that the file itself names.
 
     Raises ValueError, in one line, if none fits, or several do that do not mean the same.
     """
@@ -50,7 +52,7 @@ def settle(
     if any(not _same(layer, fits[0][1]) for _, layer in fits[1:]):
         names = ", ".join(dict.fromkeys(candidate.layout.name for candidate, _ in fits))
         raise ValueError(f"layout: expected one (--from), since {names} all fit, got none")
-    return fits[0]
+    return [candidate for candidate, _ in fits], fits[0][1]
 
 
 def _same(left: Layer, right: Layer) -> bool:

@@ -46,7 +46,12 @@ _ENTRIES = (
         (book(VARS, "in out"), separate("dense dense_1 dense_2 dense_3", IN_OUT, KERNEL)),
         layer="tf:Book",
     ),
-    Layout("book-paddle", "the book's Paddle class, with PyTorch's names", (book((".weight", ".bias"), "in out"),)),
+    Layout(
+        "book-paddle",
+        "the book's Paddle class, with PyTorch's names",
+        (book((".weight", ".bias"), "in out"),),
+        layer="paddle:Book",
+    ),
     Layout(
         "torch",
         "torch.nn.MultiheadAttention, packed or with kdim and vdim; ViT of torchvision",
@@ -115,6 +120,14 @@ _ENTRIES = (
         hidden=SQUARE,
         bias="always",
         layer="transformers:Gpt2Cross",
+    ),
+    Layout(
+        "nanogpt",
+        "nanoGPT, minGPT: GPT-2's names, PyTorch's orientation",
+        (fused("c_attn", "c_proj"),),
+        lengths=CAUSAL,
+        hidden=SQUARE,
+        layer="torch:NanoGpt",
     ),
     Layout(
         "bigcode",
@@ -193,7 +206,7 @@ _ENTRIES = (
         (separate("query key value linear", IN_OUT, ("/w", "/b")),),
         layer="haiku:Haiku",
     ),
-    Layout("ort", "com.microsoft.Attention of ONNX Runtime, up to W_o", ORT, output=False),
+    Layout("ort", "com.microsoft.Attention of ONNX Runtime, up to W_o", ORT, output=False, layer="onnx:Ort"),
     Layout(
         "t5",
         "T5",

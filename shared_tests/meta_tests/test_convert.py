@@ -107,22 +107,57 @@ def test_from_every_layout(convert, source, target):
     same(written, layouts.to(target, weights, num_heads=4))
 
 
+TWINS = ("book", "book-paddle"), ("nanogpt", "bigcode")
+"""Layouts of the same names and, where matrices are square and no heads share keys, the same shapes."""
+
+
 def test_the_layout_is_found_where_only_one_fits(convert):
     for name, layout in LAYOUTS.items():
         weights = draw(Config(16, 16, 16, 16, 4, bias=layout.bias != "never"))
         if layout.no_bias:
             weights["W_k.bias"][:] = 0
         code, _, err, written = convert(layouts.to(name, weights, num_heads=4), "--to", "book", "--num-heads", 4)
-        if name in ("book", "book-paddle"):
+        if both := next((pair for pair in TWINS if name in pair), None):
             assert (code, err) == (
                 2,
-                "trihead: layout: expected one (--from), since book, book-paddle all fit, got none\n",
+                f"trihead: layout: expected one (--from), since {', '.join(both)} all fit, got none\n",
             )
             continue
         assert (code, err) == (0, ""), name
         same(written, weights if layout.output else {n: x for n, x in weights.items() if not n.startswith("W_o")})
     code, _, _, written = convert(draw(Config(7, 5, 11, 9, 3, head_dim=4)), "--to", "book")
     assert code == 0  # not square, so no transposed reading fits
+
+
+def test_layouts_that_mean_the_same_are_all_named(convert):
+    """A Llama of full heads is stored as a ViT is: the weights are the same, and only one of them turns its queries."""
+    weights = draw(Config(12, 12, 12, 12, 3))
+    code, out, _, written = convert(layouts.to("llama", weights), "--to", "book")
+    assert code == 0
+    same(written, weights)
+    assert "from vit-hf, llama" in out
+    assert "llama: the function is weights only: rotary positions" in out
+
+
+def test_shapes_that_show_heads_need_no_config(convert, tmp_path):
+    """One of another model may lie beside the file."""
+    weights = draw()
+    (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": 12}))
+    code, _, err, written = convert(layouts.to("keras", weights, num_heads=3), "--to", "gpt-neox")
+    assert (code, err) == (0, "")
+    same(written, layouts.to("gpt-neox", weights, num_heads=3))
+
+
+def test_names_may_hold_anything(convert):
+    """What a table would take for markup, and ends of lines in an error."""
+    for prefix in ("layers[/0].", "[bold]x[/bold]."):
+        code, out, _, _ = convert(under(prefix, layouts.to("bert", draw())), "--to", "book")
+        assert code == 0
+        assert f"{prefix}self.query.weight" in out
+    code, _, err, _ = convert(changed(**{"self__a\nb\r": np.ones(12)}), "--to", "book")
+    assert code == 2
+    assert err.startswith("trihead: self.a b : unexpected in layout bert")
+    assert len(err.splitlines()) == 1
 
 
 def test_what_was_written_says_what_it_is(convert, tmp_path):
@@ -172,7 +207,6 @@ def changed(**arrays):
     return {name: array for name, array in found.items() if array is not None}
 
 
-NARROW = draw(Config(12, 12, 12, 12, 3, bias=True))
 REFUSED = {
     "missing": (changed(self__key__weight=None), [], "self.key.weight: missing in layout bert"),
     "misshaped": (
@@ -216,6 +250,7 @@ REFUSED = {
         "self.distance_embedding.weight: expected no such array, got relative positions, which our function has not",
     ),
     "heads": (changed(), ["--num-heads", 5], "heads: expected a number of heads that divides 12, got 5"),
+    "no heads": (changed(), ["--num-heads", 0], "heads: expected a number of heads that divides 12, got 0"),
     "integers": (
         changed(self__key__weight=np.ones((12, 12), np.int8)),
         [],
@@ -322,10 +357,11 @@ def test_what_is_written_is_read_back_first(convert, monkeypatch):
     assert err.endswith("expected to read back what was written, got other bits\n")
 
 
-def test_a_check_needs_a_layer_and_heads(convert):
+def test_a_check_needs_a_layer_and_heads(convert, monkeypatch):
+    monkeypatch.setitem(sys.modules, "paddle", None)  # as if it were not there
     code, out, _, _ = convert(layouts.to("bert", draw()), "--to", "book-paddle", "--num-heads", 3, "--check")
     assert code == 0
-    assert "check book-paddle: not checked, no layer of layout book-paddle is known" in out
+    assert "check book-paddle: not checked, book-paddle: expected its framework to be installed, got: " in out
     code, _, err, written = convert(layouts.to("bert", draw()), "--to", "book", "--check", out="other.safetensors")
     assert (code, written) == (2, None)
     assert err == "trihead: heads: expected their number (--num-heads), got none, and --check needs it\n"

@@ -12,6 +12,7 @@ import numpy as np
 from shared_tests.cases.case import Config, Trial
 from shared_tests.harness import oracle
 from shared_tests.harness.compare import Verdict, within_gate
+from shared_tests.harness.find import missing
 from shared_tests.harness.rounding import Array
 from shared_tests.layouts.canonical import sizes
 from shared_tests.layouts.layout import ADDITIVE, Layout
@@ -22,11 +23,12 @@ DTYPE = "float32"
 
 
 def layer_of(layout: Layout) -> Any:
-    """The layer that the layout is for. Raises ImportError, in one line, if there is none here."""
-    if not layout.layer:
-        raise ImportError(f"no layer of layout {layout.name} is known")
+    """The layer that the layout is for. Raises ImportError, in one line, if its library is not here."""
     module, _, name = layout.layer.partition(":")
-    return getattr(importlib.import_module(f"shared_tests.subjects._layers_{module}"), name)()
+    try:
+        return getattr(importlib.import_module(f"shared_tests.subjects._layers_{module}"), name)()
+    except ModuleNotFoundError as error:
+        raise missing(layout.name, error) from error
 
 
 def config_of(weights: Mapping[str, Array], num_heads: int) -> Config:
@@ -46,8 +48,12 @@ def config_of(weights: Mapping[str, Array], num_heads: int) -> Config:
 def trial_of(
     weights: Mapping[str, Array], config: Config, inputs: tuple[Array, Array, Array], causal: bool, scaled: bool
 ) -> Trial:
-    """What the oracle is asked. A layer that does not divide its scores has W_q times what ours will divide by."""
+    """What the oracle is asked. A layer that does not divide its scores has W_q times what ours will divide by.
+
+    For a layer without W_o it is the identity here: its output is the oracle's concatenation.
+    """
     parameters = {name: widened(array).astype(DTYPE) for name, array in weights.items()}
+    parameters.setdefault("W_o.weight", np.eye(len(weights["W_q.weight"]), dtype=DTYPE))
     if not scaled:
         factor = np.float32(np.sqrt(config.head_dim))
         parameters |= {name: array * factor for name, array in parameters.items() if name.startswith("W_q")}
@@ -58,9 +64,9 @@ def trial_of(
     return Trial("converted", config, DTYPE, parameters, queries, keys, values, lengths, cotangent)
 
 
-def judge_output(output: Array, trial: Trial) -> Verdict:
-    """The output that a layer gave, beside the oracle's, in sigma."""
-    return within_gate(output, oracle.forward(trial)["output"])
+def judge_output(output: Array, trial: Trial, stage: str = "output") -> Verdict:
+    """The output that a layer gave, beside a stage of the oracle's, in sigma."""
+    return within_gate(output, oracle.forward(trial)[stage])
 
 
 def draw_inputs(config: Config, others: Any) -> tuple[Array, Array, Array]:
@@ -86,6 +92,8 @@ def check(layout: Layout, arrays: Mapping[str, Array], weights: Mapping[str, Arr
         raise ValueError("heads: expected their number (--num-heads), got none, and --check needs it")
     if additive := [name for name in ADDITIVE if name in weights]:
         raise ImportError(f"no layer with {additive[0]} is known")
+    if layout.output and "W_o.weight" not in weights:
+        raise ImportError("W_o is missing")
     others, config = layer_of(layout), config_of(weights, num_heads)
     given = {name: np.array(widened(array), DTYPE) for name, array in arrays.items()}
     try:
@@ -95,5 +103,6 @@ def check(layout: Layout, arrays: Mapping[str, Array], weights: Mapping[str, Arr
     except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
         words = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"--check: expected a layer of {layout.name} to take the arrays, got {words}") from error
-    verdict = judge_output(output, trial_of(weights, config, inputs, others.causal, others.scaled))
+    trial = trial_of(weights, config, inputs, others.causal, others.scaled)
+    verdict = judge_output(output, trial, "output" if layout.output else "concatenation")
     return replace(verdict, what=others.without)

@@ -6,13 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from shared_tests.subjects._layers import OthersLayer
-
-PARTS = ("query_proj", "key_proj", "value_proj", "output_proj")
+from shared_tests.subjects.equinox_builtin import BIASES, KINDS, LAYERS
 
 
 class Equinox(OthersLayer):
     def build(self, config):
-        switches = ("use_query_bias", "use_key_bias", "use_value_bias", "use_output_bias")
         return equinox.nn.MultiheadAttention(
             config.num_heads,
             config.query_size,
@@ -21,12 +19,12 @@ class Equinox(OthersLayer):
             output_size=config.num_hiddens,
             qk_size=config.head_dim,
             vo_size=config.head_dim,
-            **dict.fromkeys(switches, config.bias),
+            **dict.fromkeys(BIASES, config.bias),
             key=jax.random.key(0),
         )
 
     def state(self, layer):
-        parts = {f"{part}.{kind}": getattr(getattr(layer, part), kind) for part in PARTS for kind in ("weight", "bias")}
+        parts = {f"{part}.{kind}": getattr(getattr(layer, part), kind) for part in LAYERS.values() for kind in KINDS}
         return {name: np.asarray(array) for name, array in parts.items() if array is not None}
 
     def load(self, layer, arrays):

@@ -2,7 +2,6 @@
 
 from timm.models.beit import Attention as BeitAttention
 from timm.models.vision_transformer import Attention
-from torch import nn
 
 from shared_tests.subjects._layers_torch import TorchLayer
 
@@ -24,10 +23,7 @@ class Beit(TorchLayer):
     without = "relative positions"
 
     def make(self, config):
-        layer = BeitAttention(config.num_hiddens, config.num_heads, qkv_bias=True)
-        for parameter in (layer.q_bias, layer.v_bias):
-            nn.init.normal_(parameter)
-        return layer
+        return BeitAttention(config.num_hiddens, config.num_heads, qkv_bias=True)
 
     def call(self, layer, x, *_):
         return layer(x)

@@ -12,7 +12,11 @@ class TorchLayer(OthersLayer):
 
     def build(self, config):
         torch.manual_seed(0)
-        return self.make(config).float().eval()
+        layer = self.make(config).float().eval()
+        for name, parameter in layer.named_parameters():
+            if name.endswith("bias") and "norm" not in name.lower():
+                nn.init.normal_(parameter)  # often zeros, at first, which would hide where they are
+        return layer
 
     def make(self, config):
         raise NotImplementedError
@@ -51,14 +55,37 @@ class Book(TorchLayer):
 class Multihead(TorchLayer):
     def make(self, config):
         sizes = {"kdim": config.key_size, "vdim": config.value_size}
-        layer = nn.MultiheadAttention(config.num_hiddens, config.num_heads, bias=config.bias, batch_first=True, **sizes)
-        for name, parameter in layer.named_parameters():
-            if name.endswith("bias"):
-                nn.init.normal_(parameter)  # zeros, at first, which would hide a wrong third
-        return layer
+        return nn.MultiheadAttention(config.num_hiddens, config.num_heads, bias=config.bias, batch_first=True, **sizes)
 
     def call(self, layer, queries, keys, values):
         return layer(queries, keys, values)[0]
+
+
+class NanoGptAttention(nn.Module):
+    """nanoGPT's, with the names, the order and the arithmetic of its file, and no dropout."""
+
+    def __init__(self, width, num_heads, bias):
+        super().__init__()
+        self.c_attn, self.c_proj = nn.Linear(width, 3 * width, bias=bias), nn.Linear(width, width, bias=bias)
+        self.n_head, self.n_embd = num_heads, width
+
+    def forward(self, x):
+        batch, length, width = x.shape
+        parts = self.c_attn(x).split(self.n_embd, dim=2)
+        q, k, v = (y.view(batch, length, self.n_head, width // self.n_head).transpose(1, 2) for y in parts)
+        y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.c_proj(y.transpose(1, 2).contiguous().view(batch, length, width))
+
+
+class NanoGpt(TorchLayer):
+    self_attention = True
+    causal = True
+
+    def make(self, config):
+        return NanoGptAttention(config.num_hiddens, config.num_heads, config.bias)
+
+    def call(self, layer, x, *_):
+        return layer(x)
 
 
 class EncoderLayer(TorchLayer):
@@ -67,13 +94,9 @@ class EncoderLayer(TorchLayer):
     self_attention = True
 
     def make(self, config):
-        layer = nn.TransformerEncoderLayer(
+        return nn.TransformerEncoderLayer(
             config.num_hiddens, config.num_heads, 16, bias=config.bias, batch_first=True, dropout=0.0
         )
-        for name, parameter in layer.self_attn.named_parameters():
-            if name.endswith("bias"):
-                nn.init.normal_(parameter)
-        return layer
 
     def own(self, name):
         return name.startswith("self_attn")

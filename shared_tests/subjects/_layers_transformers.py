@@ -3,7 +3,6 @@
 import math
 
 import torch
-from torch import nn
 from transformers import (
     BertConfig,
     BloomConfig,
@@ -52,13 +51,6 @@ def still(x, head_dim):
 
 class HuggingFace(TorchLayer):
     self_attention = True
-
-    def build(self, config):
-        layer = super().build(config)
-        for name, parameter in layer.named_parameters():
-            if name.endswith("bias") and "LayerNorm" not in name:
-                nn.init.normal_(parameter)
-        return layer
 
 
 class Bert(HuggingFace):
@@ -197,7 +189,8 @@ class CodeGen(HuggingFace):
         return CodeGenAttention(CodeGenConfig(**sizes), layer_idx=0)
 
     def call(self, layer, x, *_):
-        return layer(x, position_ids=torch.zeros(x.shape[:2], dtype=torch.long))[0]
+        cosines, sines = still(x, layer.rotary_dim // 2)
+        return layer(x, (sines, cosines))[0]
 
 
 class Opt(HuggingFace):
