@@ -71,7 +71,7 @@ class Conversion:
         place = next(iter(layer.places.values()))
         block = Block("", list(dict.fromkeys(one.layout for one in found)), layer, written, arrays)
         if "*" in (self.prefix or ""):
-            block.prefix = place[: len(found[0].prefix)]
+            block.prefix = place.lstrip("./")[: len(found[0].prefix)]
             block.arrays = {block.name(name, self.target.separator): array for name, array in arrays.items()}
         return block
 

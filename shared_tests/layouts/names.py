@@ -8,8 +8,8 @@ _ENDINGS = re.compile(r"(?<=kernel|..bias)\.(value|raw_value)$")
 
 
 def dotted(name: str) -> str:
-    """A name with '.' between its parts, without what Keras 2 (":0") and flax (".value") append."""
-    return _ENDINGS.sub("", name.removesuffix(":0").replace("/", "."))
+    """A name with '.' between its parts, without what Keras 2 (":0"), flax (".value") and JAX (a first ".") add."""
+    return _ENDINGS.sub("", name.removesuffix(":0").replace("/", ".").lstrip("."))
 
 
 def joined(prefix: str, name: str) -> str:

@@ -20,6 +20,7 @@ def choose(arrays: Mapping[str, Array], layout: Layout | None, prefix: str | Non
 
     Raises ValueError, in one line, if there is none, or more than one.
     """
+    _check_once(arrays)
     chosen = [layout] if layout else list(LAYOUTS.values())
     found = candidates(arrays, chosen)
     groups = layers(within(found, prefix) if prefix else found)
@@ -28,6 +29,14 @@ def choose(arrays: Mapping[str, Array], layout: Layout | None, prefix: str | Non
     if len(groups) > 1 and "*" not in (prefix or ""):
         raise ValueError(f"prefix: expected one of {_listed(_places(groups))}, got {prefix or 'none'}")
     return groups
+
+
+def _check_once(names: Iterable[str]) -> None:
+    """Raises ValueError if two names are one to us: which of them is meant nobody can say."""
+    known: dict[str, str] = {}
+    for name in names:
+        if (other := known.setdefault(dotted(name), name)) != name:
+            raise ValueError(f"{name}: expected one array of that name, got {other} too")
 
 
 def settle(
