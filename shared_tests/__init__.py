@@ -1,17 +1,19 @@
-"""The conformance suite, and the judge that a port's own tests import: `from shared_tests import Subject, judge`."""
+"""The conformance suite, and what a port's own tests import: `from shared_tests import Subject, diagnose, judge`."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from shared_tests.faults.diagnosis import diagnose
     from shared_tests.harness.judge import judge
     from shared_tests.harness.subject import Subject
 
-__all__ = ["Subject", "judge"]
+__all__ = ["Subject", "diagnose", "judge"]
+MODULES = {"Subject": "harness.subject", "diagnose": "faults.diagnosis", "judge": "harness.judge"}
 
 
 def __getattr__(name: str) -> Any:
     """Found when it is asked for, since every run of pytest imports this package for its plugin."""
-    if name not in __all__:
+    if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"shared_tests.harness.{name.lower()}"), name)
+    return getattr(import_module(f"shared_tests.{MODULES[name]}"), name)

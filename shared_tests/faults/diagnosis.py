@@ -12,12 +12,15 @@ from shared_tests.faults import fills, protocol
 from shared_tests.faults.catalogue import CATALOGUE
 from shared_tests.faults.domain import find_domain
 from shared_tests.faults.fault import Fault
+from shared_tests.faults.fit import fit
 from shared_tests.faults.gradients import of_gradients
+from shared_tests.faults.of_masks import UNIFORM
 from shared_tests.faults.port import Port
 from shared_tests.faults.probes import Probe, empty_rows, isolating, plain, with_lengths
+from shared_tests.faults.refusals import refused
 from shared_tests.faults.search import Search
-from shared_tests.faults.variants import fit, runs, truth
-from shared_tests.faults.words import Cause, Diagnosis, claims_of, of_search
+from shared_tests.faults.variants import truth
+from shared_tests.faults.words import Cause, Diagnosis, claims_of, first_of_each, of_search
 from shared_tests.harness.subject import as_subject, in_words, offers
 
 Advance = Callable[[str], None]
@@ -26,7 +29,8 @@ FORWARD = [fault for fault in CATALOGUE if fault.kind != "gradients"]
 
 def diagnose(subject: Any, advance: Advance = lambda _: None) -> Diagnosis:
     """Asks a subject, in a fixed order, and says what was found. It need not derive from `Subject`."""
-    return Examination(Port(as_subject(subject)), advance).diagnosis()
+    with np.errstate(all="ignore"):  # faults make infinities and NaN, which is what they are asked for
+        return Examination(Port(as_subject(subject)), advance).diagnosis()
 
 
 @dataclass
@@ -60,15 +64,17 @@ class Examination:
             self._stages()
         self.causes = of_search(self.search, self.port) + self.causes
         self.causes += self._other_calls()
-        self.causes += self._refused()
+        self.causes += refused(self.port, domain, self.search.base + self.search.left[0])
         if not unsteady and not self.search.left[0] and not self.search.unexplained:
             self.causes += of_gradients(self.port, domain, self.search.base)
+        self.causes = first_of_each(self.causes)
         claims = claims_of(self.port, domain, self.search, self.causes, self._lowest)
         return Diagnosis(self.port.subject.name, claims, self._stage(), self.causes)
 
     def _variants(self) -> list[Fault]:
         additive = self.port.claim("additive")
-        return [fault for fault in FORWARD if fault.variant or (additive and fault.case.startswith("additive"))]
+        variants = [fault for fault in FORWARD if fault.variant or (additive and fault.case.startswith("additive"))]
+        return variants + ([] if self.port.claim("rows_without_key") == "uniform" else [UNIFORM])
 
     def _claimed(self) -> tuple[Fault, ...]:
         """What the port claims to do otherwise than the reference."""
@@ -81,6 +87,8 @@ class Examination:
 
     def _again(self) -> bool:
         """Whether its numbers change by themselves, so that no variant can explain them."""
+        if not self.port.subject.live:
+            return False
         probe, showing = self.domain.probe(), None
         if "none" in self.domain.kinds and self.domain.widths != ["distinct widths"]:
             showing = isolating(self.domain.dtype, self.domain.biases[-1], "weights")
@@ -141,7 +149,8 @@ class Examination:
     def _fill(self) -> float | None:
         """The score down to which masking holds, if it does not hold to the last; a claimed one is no fault."""
         kinds = [kind for kind in ("lengths per query", "lengths") if kind in self.domain.kinds]
-        if not kinds or self.search.unexplained or any(fault.kind == "mask" for fault in self.search.left[0]):
+        unclear = self.search.unexplained and self.port.subject.live
+        if not kinds or unclear or any(fault.kind == "mask" for fault in self.search.left[0]):
             return None
         probe = self.domain.probe(kinds[0])
         fault, lowest = fills.measured(self.port, probe, self.search.base + self.search.left[0])
@@ -158,7 +167,7 @@ class Examination:
         probe, base = self.domain.probe(), self.search.base + self.search.left[0]
         empty = self.domain.probe("lengths") if "lengths" in self.domain.kinds else probe
         asked = [protocol.empties(self.port, empty)] if self.port.claim("empty") else []
-        if not any(cause.fault in UNSTEADY for cause in self.causes):
+        if self.port.subject.live and not any(cause.fault in UNSTEADY for cause in self.causes):
             asked = [
                 protocol.kept_between_calls(self.port, probe, base),
                 protocol.beside_another_model(self.port, probe),
@@ -172,39 +181,6 @@ class Examination:
             except (Exception, SystemExit) as error:
                 yield Cause("crash", f"a second call: {in_words(error)}", probe.name)
 
-    def _refused(self) -> Iterator[Cause]:
-        """What it claims, but refuses, and what a variant that was found would refuse as well."""
-        domain, found = self.domain, self.search.base + self.search.left[0]
-        probe = domain.probe()
-        answer = self.port.ask(probe)
-        if answer is not None and "attention_weights" not in answer and self.port.claim("attention_weights") != "none":
-            yield Cause("attention-weights-missing", "no attention weights are returned", probe.name)
-        for dtype in domain.dtypes:
-            given = self.port.ask(domain.probe(dtype=dtype))
-            if given is not None and given["output"].dtype.itemsize > np.dtype(_array(dtype)).itemsize:
-                yield Cause(
-                    "dtype-promoted", f"{dtype} in, {given['output'].dtype} out", domain.probe(dtype=dtype).name
-                )
-        one_x = self.port.claim("inputs") == "self"
-        if "one width" not in domain.widths and "one x" in domain.widths and not one_x:
-            yield from self._refusal("one-input-only", domain.probe(widths="one width"), found)
-        elif "distinct widths" not in domain.widths and not one_x and not self.port.claim("square"):
-            yield from self._refusal("square-only", domain.probe(widths="distinct widths"), found)
-        biases = {"any": [False, True], "never": [False], "always": [True]}[self.port.claim("bias")]
-        for bias in set(biases) - set(domain.biases):
-            yield from self._refusal("bias-refused", domain.probe(bias=bias), found)
-        for kind in self.port.claim("masks"):
-            if kind not in domain.kinds:
-                yield from self._refusal("lengths-refused", domain.probe(kind), found)
-        for dtype in self.port.claim("dtypes"):
-            if dtype not in domain.dtypes:
-                yield from self._refusal("dtype-refused", domain.probe(dtype=dtype), found)
-
-    def _refusal(self, fault: str, probe: Probe, found: tuple[Fault, ...]) -> Iterator[Cause]:
-        if runs(found, probe):
-            self.port.ask(probe)
-            yield Cause(fault, f"{probe.name}: {self.port.errors.get(probe, 'answered in another dtype')}", probe.name)
-
     def _stage(self) -> str | None:
         """The first stage that parts from the reference, in the first probe in which any does."""
         for probe, answer in [*self.search.unexplained, *self.search.seen]:
@@ -217,7 +193,3 @@ class Examination:
 
 
 UNSTEADY = ("not-repeatable", "dropout-in-evaluation")
-
-
-def _array(dtype: str) -> str:
-    return "float32" if dtype == "bfloat16" else dtype

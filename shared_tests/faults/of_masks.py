@@ -176,6 +176,18 @@ def _unmasked(right: Change, layer: Any, scores: Array, attended: Array) -> Arra
     return right(scores, attended | ~attended.any(-1, keepdims=True))
 
 
+def _uniform(right: Change, layer: Any, weights: Array) -> Array:
+    share = layer.arithmetic.stored(np.ones_like(weights) / layer.arithmetic.constant(weights.shape[-1]))
+    return np.where(layer.attended.any(-1, keepdims=True), right(weights), share)
+
+
+UNIFORM = Fault(
+    "empty-rows-uniform",
+    "rows",
+    "rows without a key have uniform attention weights, not those claimed",
+    {"rows": _uniform},
+)
+"""No fault but of a port that claims otherwise."""
 EMPTY = "zero lengths"
 ROWS = [
     Fault("empty-rows-zero", "rows", "rows without a key have attention weights 0", _rows(0.0), case=EMPTY),

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from shared_tests.cases.case import Trial
+from shared_tests.faults.fit import fit
 from shared_tests.faults.port import Port, as_arrays, same
 from shared_tests.faults.probes import Probe
-from shared_tests.faults.variants import Arrays, Faults, fit, truth
+from shared_tests.faults.variants import Arrays, Faults, truth
 from shared_tests.harness.rounding import Array
 from shared_tests.harness.subject import offers
 

@@ -8,8 +8,9 @@ from itertools import islice, permutations
 from math import inf, log
 
 from shared_tests.faults.fault import Fault
+from shared_tests.faults.fit import Fit, fit, rough_width
 from shared_tests.faults.probes import Probe
-from shared_tests.faults.variants import Arrays, Faults, Fit, fit, rough_width
+from shared_tests.faults.variants import Arrays, Faults
 
 MOST = 6
 """So many explanations are kept from one probe to the next."""
@@ -45,6 +46,7 @@ class Search:
                 return False
             for fault in {fault for faults in fitting for fault in faults}:
                 self.shown.setdefault(fault, probe)
+            self.unexplained = [one for one in self.unexplained if not self.fits(fitting[0], *one)]
         else:
             self.seen.append((probe, answer))
         self.left = self._ranked(fitting)
@@ -59,16 +61,20 @@ class Search:
         return max((one.worst for one in found if one), default=0.0)
 
     def _grown(self) -> list[Faults]:
-        """With one fault more than before; else one or two in place of those. A loss of precision has to be needed."""
-        one = self._explaining((*faults, fault) for faults in self.left for fault in self.variants)
-        one += self._explaining((fault,) for fault in self.variants if (fault,) not in one)
+        """With one fault more than before; else one or two in place of those.
+
+        A loss of precision has to be needed; beside answers that nothing explains, its noise would explain by chance.
+        """
+        variants = [fault for fault in self.variants if not (self.unexplained and fault.unit)]
+        one = self._explaining((*faults, fault) for faults in self.left for fault in variants)
+        one += self._explaining((fault,) for fault in variants if (fault,) not in one)
         if one and not min(map(_unit, one)):
             return one
         if self.pairs == 0:
             return one
         self.pairs -= 1
         coarse = min(map(_unit, one), default=1.0)
-        finer = [fault for fault in self.variants if fault.unit < coarse]
+        finer = [fault for fault in variants if fault.unit < coarse]
         return one + self._explaining(_pairs(finer))
 
     def _explaining(self, candidates: Iterator[Faults]) -> list[Faults]:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from shared_tests.faults.domain import Domain
+from shared_tests.faults.fit import fit
 from shared_tests.faults.port import CLAIMS, Port
 from shared_tests.faults.probes import Probe
 from shared_tests.faults.search import Search
-from shared_tests.faults.variants import Arrays, Faults, fit, gradients_of, of_gradients, truth
+from shared_tests.faults.variants import Arrays, Faults, gradients_of, of_gradients, truth
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,9 @@ def of_search(search: Search, port: Port) -> list[Cause]:
     """The faults of the likeliest explanation, and what is left unexplained."""
     faults = search.left[0]
     worst, causes = search.worst(faults), []
-    together = f" (together with {' and '.join(f.id for f in faults)})" if len(faults) > 1 else ""
     for fault in faults:
+        others = " and ".join(other.id for other in faults if other is not fault)
+        together = f" (together with {others})" if others else ""
         probe = search.shown[fault]
         answer = next(answer for seen, answer in search.seen if seen is probe)
         words = f"matches the oracle, every element within {worst:.1f}σ, when {fault.words}{together}"
@@ -82,6 +84,14 @@ def of_search(search: Search, port: Port) -> list[Cause]:
         probe, answer = search.unexplained[0]
         causes.append(_unexplained(search.base + faults, probe, answer, len(search.unexplained)))
     return causes
+
+
+def first_of_each(causes: Sequence[Cause]) -> list[Cause]:
+    """The causes, but of each fault the first alone."""
+    found: dict[str, Cause] = {}
+    for cause in causes:
+        found.setdefault(cause.fault or cause.words, cause)
+    return [*found.values()]
 
 
 def _unexplained(base: Faults, probe: Probe, answer: Arrays, count: int) -> Cause:
@@ -157,14 +167,16 @@ def claims_of(
 
 
 def _of_rows(port: Port, ids: set[str], asked: bool) -> str:
-    for fault, claim in (("empty-rows-zero", "zeros"), ("empty-rows-nan", "nan")):
-        if fault in ids:
+    for fault, claim in (("uniform", "uniform"), ("zero", "zeros"), ("nan", "nan")):
+        if f"empty-rows-{fault}" in ids:
             return claim
     if any(fault.startswith("empty-rows") or fault == "mask-added" for fault in ids):
         return "undefined"
     return str(port.claim("rows_without_key")) if asked else CLAIMS["rows_without_key"]
 
 
-def as_attributes(claims: dict[str, Any]) -> list[str]:
-    """The lines to paste into the class."""
-    return [f"{name} = {value!r}" for name, value in claims.items()]
+def as_attributes(claims: dict[str, Any], subject: Any) -> list[str]:
+    """The lines to paste into the subject's class: those that say something else than it says now."""
+    now = {name: getattr(subject, name, None) for name in claims}
+    same = {name: (tuple(x) if isinstance(x, list) else x) == claims[name] for name, x in now.items()}
+    return [f"{name} = {value!r}" for name, value in claims.items() if not same[name]]

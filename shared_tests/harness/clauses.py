@@ -9,7 +9,7 @@ CLAUSES = {
     "2.4": "attention weights sum to 1",
     "2.5": "every stage",
     "3.1": "masked keys: weight exactly 0",
-    "3.2": "no valid key: uniform, or as claimed",
+    "3.2": "no valid key: uniform or claimed",
     "3.4": "garbage in padding changes no bit",
     "3.5": "masked keys: gradient exactly 0",
     "4.1": "gradients of inputs",

@@ -220,7 +220,9 @@ def test_a_class_that_is_no_port(tmp_path):
     assert "expected Port to have build and forward, got no forward" in result.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["verify"], ["cases"], ["calibrate"], ["convert"], ["doctor"], ["bench"]])
+@pytest.mark.parametrize(
+    "command", [[], ["verify"], ["diagnose"], ["faults"], ["cases"], ["convert"], ["calibrate"], ["doctor"], ["bench"]]
+)
 def test_help_has_an_example(command):
     result = trihead(*command, "--help")
     assert result.returncode == 0

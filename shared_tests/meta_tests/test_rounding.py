@@ -8,7 +8,8 @@ import pytest
 
 from shared_tests.cases.case import Case, draw
 from shared_tests.cases.table import BIASED, CASES
-from shared_tests.faults.precision import ADDITIVE_PRODUCTS, BACKWARD_PRODUCTS, DOT_PRODUCTS, Fault, Faulty, faults
+from shared_tests.faults.catalogue import CATALOGUE, named
+from shared_tests.faults.planted import Planted
 from shared_tests.harness import compare, oracle
 from shared_tests.harness.rounding import DRAWS, FORMATS, Rounded, to_format
 from shared_tests.harness.scoring import Additive
@@ -43,37 +44,31 @@ def test_there_are_regimes_enough():
 SEEDS = 10
 DOT = Case(BIASED, valid_lens=(5, 7))
 ADDITIVE = Case(replace(BIASED, scoring=Additive(17)), valid_lens=(5, 7))
-PLANTED = [
-    *((DOT, fault) for fault in faults(DOT_PRODUCTS)),
-    *((ADDITIVE, fault) for fault in faults(ADDITIVE_PRODUCTS)),
-    *((DOT, fault) for fault in faults(BACKWARD_PRODUCTS)),
-]
+LOSSES = [fault for fault in CATALOGUE if fault.unit]
 
 
-def holds(case, fault, dtype, seed):
+def holds(case, dtype, seed, *faults):
     trial = draw(f"seed {seed}", case, dtype)
-    stages, subject = oracle.forward(trial), Faulty(fault)
+    stages, subject = oracle.forward(trial), Planted(*faults)
     model = subject.build(trial.config, trial.parameters, dtype)
     output, weights = subject.forward(model, *trial.inputs)
     answers = [(output, stages["output"]), (weights, stages["attention_weights"])]
-    if not case.config.scoring.claim and (fault is None or fault.step in BACKWARD_PRODUCTS):
+    if subject.gradients:
         gradients = subject.gradients(model, *trial.inputs, trial.cotangent)
         answers += [(gradients[name], truth) for name, truth in oracle.backward(trial, stages).items()]
     return all(compare.within_gate(*answer).holds for answer in answers)
 
 
-@pytest.mark.parametrize(
-    ("case", "fault"), PLANTED, ids=lambda x: str(x) if not isinstance(x, Case) else x.config.scoring.module
-)
-def test_a_loss_of_precision_fails(case, fault):
+@pytest.mark.parametrize("fault", LOSSES, ids=str)
+def test_a_loss_of_precision_fails(fault):
     """float32 arithmetic is a fault of a float64 module, the others of a float32 one."""
-    dtype = "float64" if fault.kind == "float32" else "float32"
-    assert sum(not holds(case, fault, dtype, seed) for seed in range(SEEDS)) >= 0.9 * SEEDS
+    case, dtype = ADDITIVE if fault.case.startswith("additive") else DOT, "float64" if fault.unit < 1e-6 else "float32"
+    assert sum(not holds(case, dtype, seed, fault) for seed in range(SEEDS)) >= 0.9 * SEEDS
 
 
 @pytest.mark.parametrize(("case", "dtype"), [*product((DOT, ADDITIVE), ("float64", "float32"))])
 def test_without_a_fault_it_holds(case, dtype):
-    assert all(holds(case, None, dtype, seed) for seed in range(SEEDS))
+    assert all(holds(case, dtype, seed) for seed in range(SEEDS))
 
 
 def test_to_format_rounds_to_nearest_even():
@@ -164,8 +159,7 @@ def test_a_short_hunt_finds_no_false_alarm(subjects):
 
 def test_a_hunt_finds_what_is_wrong():
     """And says it as a case that can be pasted; the same layer without the fault is not accused."""
-    right, wrong = Faulty(), Faulty(Fault("sum in bfloat16", "context"))
-    right.additive = wrong.additive = False  # of that it has no backward pass
+    right, wrong = Planted(), Planted(named("bfloat16-sums (context)"))
     found = hunt([right, wrong], seconds=300, seed=0, cases=30)
     accused = {(name, quantity) for (name, _, quantity), tally in found.tallies.items() if tally.beyond}
     assert (wrong.name, "output") in accused

@@ -12,10 +12,10 @@ from shared_tests.cases.table import CASES
 from shared_tests.faults.catalogue import CATALOGUE
 from shared_tests.faults.diagnosis import diagnose
 from shared_tests.faults.fault import BY_WEIGHTS, Fault
+from shared_tests.faults.fit import fit
 from shared_tests.faults.planted import Planted
 from shared_tests.faults.port import Port
 from shared_tests.faults.probes import Probe, empty_rows, isolating, plain
-from shared_tests.faults.variants import fit
 from shared_tests.harness.answering import OF_CALLS
 from shared_tests.harness.clauses import CLAUSES, RAISES
 from shared_tests.harness.judge import judge
@@ -52,7 +52,7 @@ class Planting:
 
 
 def caught(fault: Fault) -> tuple[str, ...]:
-    """The clauses that fail for a port with this fault, in the fault's own case and the one that asks most."""
+    """The clauses that fail for a port with this fault, in the fault's own case, and in how it is called."""
     report = judge(Planted(fault), cases={name: CASES[name] for name in {fault.case, OF_CALLS}})
     broken = {finding.clause for finding in report.failures}
     return tuple(clause for clause in (RAISES, *CLAUSES) if clause in broken)
