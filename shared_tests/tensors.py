@@ -32,6 +32,9 @@ DTYPES = {
     "C64": np.dtype("<c8"),
     "F8_E4M3": np.dtype([("float8_e4m3", "u1")]),
     "F8_E5M2": np.dtype([("float8_e5m2", "u1")]),
+    "F8_E4M3FNUZ": np.dtype([("float8_e4m3fnuz", "u1")]),
+    "F8_E5M2FNUZ": np.dtype([("float8_e5m2fnuz", "u1")]),
+    "F8_E8M0": np.dtype([("float8_e8m0", "u1")]),
 }
 """What safetensors calls a dtype. Eight-bit floats are read so as to be refused by name."""
 HEADER_LIMIT = 100_000_000

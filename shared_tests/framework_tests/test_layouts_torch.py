@@ -72,6 +72,13 @@ def test_a_wrong_third_or_orientation_is_seen(part):
     assert not verdict.holds
 
 
+def test_a_state_dict_as_it_is():
+    """Tensors, too, are arrays."""
+    layer = nn.MultiheadAttention(4, 2)
+    weights = layouts.from_("torch", layer.state_dict())
+    np.testing.assert_array_equal(weights["W_k.weight"], layer.in_proj_weight[4:8].detach().numpy())
+
+
 def saved(found, **options):
     stream = io.BytesIO()
     torch.save(found, stream, **options)
@@ -110,6 +117,24 @@ def test_files_of_torch(tmp_path, kind):
     assert arrays["double"][0] == 5e-324
     assert arrays["module.in_proj_weight"].tobytes() == found["module"]["in_proj_weight"].numpy().tobytes()
     assert "optimizer.steps.0" in arrays
+
+
+def test_tensors_of_other_dtypes_may_lie_beside_a_layer(tmp_path):
+    """And are refused where they are its weights."""
+    others = {
+        "eight": torch.tensor([1.0, 2.0]).to(torch.float8_e4m3fn),
+        "unsigned": torch.tensor([1, 2, 65535], dtype=torch.uint16),
+        "complex": torch.tensor([1 + 2j]),
+    }
+    (tmp_path / "x.pt").write_bytes(saved({"layer": nn.MultiheadAttention(4, 2).state_dict(), **others}))
+    arrays = open_weights(tmp_path / "x.pt").arrays
+    assert arrays["unsigned"].tolist() == [1, 2, 65535]
+    assert arrays["complex"].tolist() == [1 + 2j]
+    assert layouts.from_("torch", arrays, prefix="layer")["W_q.weight"].shape == (4, 4)
+    eight = {"in_proj_weight": torch.ones(12, 4).to(torch.float8_e4m3fn), "out_proj.weight": torch.ones(4, 4)}
+    (tmp_path / "x.pt").write_bytes(saved(eight))
+    with pytest.raises(ValueError, match=r"^in_proj_weight: expected float64, .*, got float8_e4m3"):
+        layouts.from_("torch", open_weights(tmp_path / "x.pt").arrays)
 
 
 class Evil:

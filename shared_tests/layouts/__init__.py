@@ -46,7 +46,7 @@ def from_(
 
     Args:
         layout: a name from `LAYOUTS`.
-        arrays: {name: array}, such as a state dict in NumPy; '.' and '/' in names are one.
+        arrays: {name: array, or what NumPy makes one of}, such as a state dict; '.' and '/' in names are one.
         num_heads: how many heads there are, where neither shapes nor names tell and the layout needs it.
         prefix: which layer, if there are several.
 

@@ -68,7 +68,7 @@ def open_weights(path: Path) -> WeightsFile:
     if not endings:
         raise ValueError(f"{path}: expected a name that ends in {', '.join(READERS)}, got another")
     if not path.is_file():
-        raise ValueError(f"{path}: expected a file, got {'a folder' if path.exists() else 'none'}")
+        raise ValueError(f"{path}: expected a file, got {'a folder' if path.is_dir() else 'none'}")
     kind, reader = READERS[endings[0]]
     try:
         with warnings.catch_warnings(action="ignore"):

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from shared_tests.layouts.layer import Layer, read
 from shared_tests.layouts.layout import Form, Heads, Layout, Stored
 from shared_tests.layouts.names import dotted, joined, matcher
@@ -81,7 +83,9 @@ def take(candidate: Candidate, arrays: Mapping[str, Array], num_heads: Heads) ->
     _check_beside(candidate, under, arrays)
     own = [name for stored in candidate.form if (name := dotted(stored.name)) in under]
     try:
-        layer = read(candidate.layout, candidate.form, {name: arrays[under[name]] for name in own}, num_heads)
+        layer = read(
+            candidate.layout, candidate.form, {name: np.asarray(arrays[under[name]]) for name in own}, num_heads
+        )
     except ValueError as error:
         raise ValueError(_in_full(str(error), under)) from None
     layer.places = {name: under[place] for name, place in layer.places.items()}

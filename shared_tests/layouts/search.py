@@ -91,7 +91,8 @@ def _why_none(arrays: Mapping[str, Array], layouts: list[Layout], prefix: str | 
         (layout,) = layouts
         name = layout.forms[0][0].name
         return f"layout: expected names of {layout.name}, such as {name}, got {_listed(arrays, 3)}{also}"
-    return f"expected an attention layer in a known layout (trihead convert --list), got {_listed(arrays, 3)}{also}"
+    got = _listed(arrays, 3) or "no arrays"
+    return f"expected an attention layer in a known layout (trihead convert --list), got {got}{also}"
 
 
 def _nearest(known: set[str], layouts: list[Layout], prefix: str | None) -> tuple[Candidate, list[str]] | None:

@@ -9,83 +9,9 @@ from __future__ import annotations
 import io
 import pickletools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from shared_tests.tensors import BFLOAT16
-
-NOTHING_RUN = "only a state dict's tensors are read, nothing is run"
-
-
-class Name(NamedTuple):
-    """Something that a pickle names: a class or a function, never looked up."""
-
-    name: str
-
-
-class Storage(NamedTuple):
-    """Memory of a tensor."""
-
-    dtype: np.dtype[Any]
-    key: str
-    numel: int
-
-
-class Tensor(NamedTuple):
-    """A view of a storage."""
-
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-
-
-STORAGES: dict[str, np.dtype[Any]] = {
-    "torch DoubleStorage": np.dtype("<f8"),
-    "torch FloatStorage": np.dtype("<f4"),
-    "torch HalfStorage": np.dtype("<f2"),
-    "torch BFloat16Storage": BFLOAT16,
-    "torch LongStorage": np.dtype("<i8"),
-    "torch IntStorage": np.dtype("<i4"),
-    "torch ShortStorage": np.dtype("<i2"),
-    "torch CharStorage": np.dtype("i1"),
-    "torch ByteStorage": np.dtype("u1"),
-    "torch BoolStorage": np.dtype("?"),
-}
-
-
-def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> Tensor:
-    """`torch._utils._rebuild_tensor_v2`, checked."""
-    sizes = [offset, *shape, *stride]
-    if not isinstance(storage, Storage) or not all(type(n) is int and 0 <= n < 2**62 for n in sizes):
-        raise ValueError("a tensor without a storage or with sizes that are none")
-    if len(shape) != len(stride) or len(shape) > 32:
-        raise ValueError(f"a tensor of {len(shape)} axes and {len(stride)} strides")
-    elements, last = 1, offset
-    for size, step in zip(shape, stride, strict=True):
-        elements *= size
-        last += (size - 1) * step
-    if elements and (last >= storage.numel or elements > storage.numel):
-        raise ValueError("a tensor that is larger than its storage")
-    return Tensor(storage, offset, tuple(shape), tuple(stride))
-
-
-def _typed(function: Any, kind: Any, arguments: Any, state: Any) -> Any:
-    return call(function, arguments)
-
-
-CALLS: dict[str, Callable[..., Any]] = {
-    "collections OrderedDict": lambda pairs=(): dict(pairs),
-    "torch Size": lambda sizes=(): tuple(sizes),
-    "torch device": lambda *where: None,
-    "torch._utils _rebuild_tensor": _tensor,
-    "torch._utils _rebuild_tensor_v2": _tensor,
-    "torch._utils _rebuild_parameter": lambda tensor, *rest: tensor,
-    "torch._utils _rebuild_parameter_with_state": lambda tensor, *rest: tensor,
-    "torch._tensor _rebuild_from_type_v2": _typed,
-}
-"""All that a file may call, and what is done in its place."""
+from shared_tests.layouts.torch_calls import NOTHING_RUN, Name, Tensor, as_storage, call
 
 CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
@@ -102,25 +28,6 @@ ARGUMENTS = {
     "SHORT_BINBYTES",
 }
 """Opcodes that push what stands after them."""
-
-
-def call(function: Any, arguments: Any) -> Any:
-    """Does what stands in CALLS for a function, and no more."""
-    if not isinstance(function, Name) or function.name not in CALLS or not isinstance(arguments, tuple):
-        name = function.name if isinstance(function, Name) else type(function).__name__
-        raise ValueError(f"a pickled {name.replace(' ', '.')}: {NOTHING_RUN}")
-    return CALLS[function.name](*arguments)
-
-
-def _storage(persistent: Any) -> Storage:
-    if not isinstance(persistent, tuple) or len(persistent) < 5:
-        raise ValueError(f"a pickled module: {NOTHING_RUN}")
-    kind, name, key, _, numel = persistent[:5]
-    if kind != "storage" or not isinstance(name, Name) or name.name not in STORAGES:
-        raise ValueError(f"memory of {name!r:.60}")
-    if type(numel) is not int or not 0 <= numel < 2**62 or not isinstance(key, str):
-        raise ValueError("memory of a size that is none")
-    return Storage(STORAGES[name.name], key, numel)
 
 
 class _Machine:
@@ -172,7 +79,7 @@ class _Machine:
         elif op == "BUILD":  # an OrderedDict's _metadata, or a tensor's attributes
             stack.pop()
         elif op == "BINPERSID":
-            stack[-1] = _storage(stack[-1])
+            stack[-1] = as_storage(stack[-1])
         elif op == "NEWOBJ":
             stack[-2:] = [call(stack[-2], None)]
         elif op not in ("PROTO", "FRAME", "STOP"):

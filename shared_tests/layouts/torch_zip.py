@@ -13,7 +13,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from shared_tests.layouts.lazy import Thunks, content, members
-from shared_tests.layouts.torch_pickle import Storage, Tensor, load, tensors
+from shared_tests.layouts.torch_calls import Storage, Tensor
+from shared_tests.layouts.torch_pickle import load, tensors
 from shared_tests.tensors import Array
 
 MAGIC = 0x1950A86A20F9469CFC6C
