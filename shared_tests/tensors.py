@@ -15,7 +15,7 @@ Array = npt.NDArray[Any]
 
 BFLOAT16 = np.dtype([("bfloat16", "<u2")])
 """bfloat16 as its bits: NumPy can move such elements, but do no arithmetic on them."""
-DTYPES = {
+DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
