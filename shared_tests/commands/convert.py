@@ -88,10 +88,12 @@ def _print_table(conversion: Conversion, blocks: list[Block]) -> None:
                 table.add_row(*map(escape, row))
     console.print(table, highlight=False)
     for note in dict.fromkeys(note for block in blocks for note in block.notes):
-        console.print(note, highlight=False, markup=False)
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     for layout in dict.fromkeys((*sources, target)):
         if layout.differs or layout.lengths:
-            console.print(f"{layout.name}: the function is {layout.function}", highlight=False, markup=False)
+            console.print(
+                f"{layout.name}: the function is {layout.function}", highlight=False, markup=False, soft_wrap=True
+            )
 
 
 def _check(conversion: Conversion, blocks: list[Block]) -> bool:
@@ -103,10 +105,10 @@ def _check(conversion: Conversion, blocks: list[Block]) -> bool:
         try:
             verdict = check_layer(conversion.target, bare, block.layer.weights, block.layer.num_heads)
         except ImportError as error:
-            console.print(f"{what}: not checked, {error}", highlight=False, markup=False)
+            console.print(f"{what}: not checked, {error}", highlight=False, markup=False, soft_wrap=True)
             continue
         words = f"{verdict.worst:.2f}σ of {verdict.compared:,}" + (f" without {verdict.what}" if verdict.what else "")
         words += "" if verdict.holds else f": {verdict.note}"
-        console.print(f"{what}: {words}", highlight=False, markup=False)
+        console.print(f"{what}: {words}", highlight=False, markup=False, soft_wrap=True)
         holds &= verdict.holds
     return holds

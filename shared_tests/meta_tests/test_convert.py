@@ -370,6 +370,15 @@ def test_what_is_written_is_read_back_first(convert, monkeypatch):
     assert err.endswith("expected to read back what was written, got other bits\n")
 
 
+def test_a_check_names_the_extra_that_it_lacks(convert, monkeypatch):
+    monkeypatch.delitem(sys.modules, "shared_tests.subjects._layers_transformers", raising=False)
+    monkeypatch.setitem(sys.modules, "transformers", None)  # as if it were not there
+    code, out, _, written = convert(draw(), "--from", "book", "--to", "gpt2", "--num-heads", 3, "--check")
+    assert code == 0
+    assert written
+    assert re.search(r"check gpt2: not checked, gpt2: .*; pip install 'trihead\[bert\]'", out)
+
+
 def test_a_check_needs_a_layer_and_heads(convert, monkeypatch):
     monkeypatch.setitem(sys.modules, "paddle", None)  # as if it were not there
     code, out, _, _ = convert(layouts.to("bert", draw()), "--to", "book-paddle", "--num-heads", 3, "--check")
