@@ -111,7 +111,7 @@ _ENTRIES = (
         lengths=CAUSAL,
         hidden=SQUARE,
         bias="always",
-        layer="transformers:Gpt2",
+        layer="decoders:Gpt2",
     ),
     Layout(
         "gpt2-cross",
@@ -119,7 +119,7 @@ _ENTRIES = (
         (C_ATTN_CROSS,),
         hidden=SQUARE,
         bias="always",
-        layer="transformers:Gpt2Cross",
+        layer="decoders:Gpt2Cross",
     ),
     Layout(
         "nanogpt",
@@ -137,7 +137,7 @@ _ENTRIES = (
         hidden=SQUARE,
         bias="always",
         grouped=True,
-        layer="transformers:BigCode",
+        layer="decoders:BigCode",
     ),
     Layout(
         "gpt-neox",
@@ -146,7 +146,7 @@ _ENTRIES = (
         differs=f"{ROTARY} (NeoX, Falcon), ALiBi (Bloom)",
         hidden=SQUARE,
         grouped=True,
-        layer="transformers:NeoX",
+        layer="decoders:NeoX",
     ),
     Layout(
         "codegen",
@@ -155,7 +155,7 @@ _ENTRIES = (
         differs=ROTARY,
         hidden=SQUARE,
         bias="never",
-        layer="transformers:CodeGen",
+        layer="decoders:CodeGen",
     ),
     Layout(
         "opt",
@@ -171,7 +171,7 @@ _ENTRIES = (
         differs=ROTARY,
         hidden=("query_size",),
         grouped=True,
-        layer="transformers:Llama",
+        layer="decoders:Llama",
     ),
     Layout(
         "phi3",
@@ -181,7 +181,7 @@ _ENTRIES = (
         hidden=INPUTS,
         bias="never",
         grouped=True,
-        layer="transformers:Phi3",
+        layer="decoders:Phi3",
     ),
     Layout("vit-timm", "ViT of timm", (fused("qkv", "proj"),), hidden=SQUARE, layer="timm:ViT"),
     Layout(

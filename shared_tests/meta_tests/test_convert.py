@@ -371,7 +371,7 @@ def test_what_is_written_is_read_back_first(convert, monkeypatch):
 
 
 def test_a_check_names_the_extra_that_it_lacks(convert, monkeypatch):
-    monkeypatch.delitem(sys.modules, "shared_tests.subjects._layers_transformers", raising=False)
+    monkeypatch.delitem(sys.modules, "shared_tests.subjects._layers_decoders", raising=False)
     monkeypatch.setitem(sys.modules, "transformers", None)  # as if it were not there
     code, out, _, written = convert(draw(), "--from", "book", "--to", "gpt2", "--num-heads", 3, "--check")
     assert code == 0
