@@ -10,19 +10,17 @@ from collections.abc import Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-import numpy as np
 from platformdirs import user_cache_dir
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
-from shared_tests.harness.rounding import Array
+from shared_tests.tensors import Array, decode, encode, widened
 
 
 def read_arrays(path: Path | Traversable) -> dict[str, Array]:
-    """Reads {name: array}. Raises ValueError, in one line, for a file that is no whole safetensors file."""
+    """Reads {name: array}, float32 for bfloat16. Raises ValueError, in one line, for what is no safetensors file."""
     try:
-        return load(path.read_bytes())
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        arrays, _ = decode(path.read_bytes())
+        return {name: widened(array).copy() for name, array in arrays.items()}
+    except ValueError as error:
         raise ValueError(
             f"{path}: expected a safetensors file, got one that is truncated or foreign ({error})"
         ) from None
@@ -30,9 +28,7 @@ def read_arrays(path: Path | Traversable) -> dict[str, Array]:
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     """Writes {name: array}, to a temporary name that then replaces `path`, which until then stays as it was."""
-    # safetensors writes an array's memory as it lies, so one that is not contiguous would be scrambled.
-    data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-    write_bytes(path, data)
+    write_bytes(path, encode(arrays))
 
 
 def programs_folder() -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from shared_tests.cases import minilm
 from shared_tests.harness.rounding import Array, to_format
 from shared_tests.harness.scoring import DOT_PRODUCT, Scoring
 from shared_tests.storage import read_arrays
@@ -108,7 +109,8 @@ class Case:
     score_bias: added to the bias of W_q and taken from that of W_k, so that scores fall by its
     square times sqrt(head_dim). dropout: if not 0, the layer is in training, and a mask drawn with
     this probability is given to it. trained: parameters and inputs from the goldens in place of
-    random ones, with columns of zeros and biases of zero where the layer has more than they.
+    random ones, with columns of zeros and biases of zero where the layer has more than they. installed:
+    those of a layer of a real model, which a package beside this one ships.
     """
 
     config: Config
@@ -123,6 +125,7 @@ class Case:
     dropout: float = 0.0
     self_attention: bool = False
     trained: str = ""
+    installed: str = ""
     dtypes: tuple[str, ...] = ("float64", "float32")
     rows_without_key: str = "uniform"
 
@@ -130,7 +133,10 @@ class Case:
 def draw(name: str, case: Case, dtype: str) -> Trial:
     """Draws a case's numbers, from a seed that its name gives, and rounds them to `dtype`."""
     random = np.random.default_rng(zlib.crc32(name.encode()))
-    parameters, arrays = _trained(case) if case.trained else (_parameters(case, random), _arrays(case, random))
+    if case.installed:
+        parameters, arrays = _installed(case)
+    else:
+        parameters, arrays = _trained(case) if case.trained else (_parameters(case, random), _arrays(case, random))
     queries, keys, values = arrays
     cotangent = random.normal(size=(*queries.shape[:2], case.config.num_hiddens))
     kept = random.random(size=(len(queries), case.config.num_heads, queries.shape[1], keys.shape[1])) >= case.dropout
@@ -189,6 +195,11 @@ def _trained(case: Case) -> tuple[dict[str, Array], tuple[Array, Array, Array]]:
     rows = as_rows(images)
     rows = _padded(rows, (*rows.shape[:2], case.config.query_size))
     return parameters, (rows, rows, rows)
+
+
+def _installed(case: Case) -> tuple[dict[str, Array], tuple[Array, Array, Array]]:
+    weights, sentence = minilm.layer(case.installed), minilm.sentence()
+    return {name: weights[name] for name in canonical_shapes(case.config)}, (sentence, sentence, sentence)
 
 
 def _padded(array: Array | None, shape: tuple[int, ...]) -> Array:

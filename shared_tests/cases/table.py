@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from shared_tests.cases import minilm
 from shared_tests.cases.case import Case, Config
 from shared_tests.harness.scoring import Additive
 
@@ -57,3 +58,10 @@ CASES = {
     "no queries": Case(CROSS, queries=0, valid_lens=(3, 6)),
     "digits": Case(DIGITS, batch=64, queries=8, keys=8, self_attention=True, trained="digits", dtypes=EVERY),
 }
+
+MINILM = Config(minilm.HIDDEN, minilm.HIDDEN, minilm.HIDDEN, minilm.HIDDEN, minilm.HEADS, bias=True)
+REAL = {
+    name: Case(MINILM, batch=1, queries=7, keys=7, self_attention=True, installed=name, dtypes=("float64",))
+    for name in minilm.names()
+}
+"""Trained layers, which `trihead verify` asks too where they are installed."""

@@ -9,6 +9,7 @@ import typer
 from shared_tests.commands.bench import bench
 from shared_tests.commands.calibrate import calibrate
 from shared_tests.commands.cases import cases
+from shared_tests.commands.convert import convert
 from shared_tests.commands.diagnose import diagnose
 from shared_tests.commands.doctor import doctor
 from shared_tests.commands.faults import faults
@@ -29,6 +30,9 @@ app.command(epilog="Example: trihead faults --id mask-inverted")(faults)
 app.command(epilog="Example: trihead calibrate --dtype float32")(calibrate)
 app.command(epilog="Example: trihead doctor")(doctor)
 app.command(epilog="Example: trihead bench --subject jax_impl --plot bench.svg")(bench)
+app.command(
+    epilog="Example: trihead convert model.safetensors layer.safetensors --to book --prefix encoder.layer.0.attention"
+)(convert)
 
 
 def main() -> None:
@@ -38,5 +42,5 @@ def main() -> None:
     try:
         app(prog_name="trihead")
     except (ValueError, ImportError, OSError) as error:
-        print(f"trihead: {error}", file=sys.stderr)
+        print("trihead:", *str(error).splitlines(), file=sys.stderr)  # names in a file may hold anything
         sys.exit(2)

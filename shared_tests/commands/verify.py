@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from shared_tests.cases.table import CASES
+from shared_tests.cases.table import CASES, REAL
 from shared_tests.commands.terminal import (
     AnswersOption,
     CacheOption,
@@ -48,7 +48,7 @@ def verify(
     if len(set(names)) < len(names):
         raise ValueError(f"--subject: expected different names, got {', '.join(names)}")
     entries = [] if known is None else read_known(known)
-    trials = sum(len(case.dtypes) for case in CASES.values()) + len(TRAININGS)
+    trials = sum(len(case.dtypes) for case in (CASES | REAL).values()) + len(TRAININGS)
     with progress("verify", trials * len(names)) as (bar, task):
 
         def advance(what: str) -> None:

@@ -27,9 +27,7 @@ def find(name: str, device: str | None = None, programs: Path | None = None) -> 
     try:
         subject = _found(name)
     except ModuleNotFoundError as error:
-        extra = "" if ".py:" in name else extra_of(error.name)
-        remedy = f"; pip install 'trihead[{extra}]'" if extra else ""
-        raise ImportError(f"{name}: expected its framework to be installed, got: {error}{remedy}") from error
+        raise missing(name, error) from error
     finally:
         signal.signal(signal.SIGINT, before)
     if not offers(subject, "forward"):
@@ -38,6 +36,13 @@ def find(name: str, device: str | None = None, programs: Path | None = None) -> 
     if programs is not None and hasattr(subject, "backend"):
         subject.backend.keep_programs(programs)
     return as_subject(subject)
+
+
+def missing(name: str, error: ModuleNotFoundError) -> ImportError:
+    """The error, in one line, of what lacks its framework, with the extra that brings it."""
+    extra = "" if ".py:" in name else extra_of(error.name)
+    remedy = f"; pip install 'trihead[{extra}]'" if extra else ""
+    return ImportError(f"{name}: expected its framework to be installed, got: {error}{remedy}")
 
 
 def _found(name: str) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 
 from shared_tests.cases.case import Case, Trial, draw
 from shared_tests.cases.refusals import REFUSALS
-from shared_tests.cases.table import CASES, DIGITS
+from shared_tests.cases.table import CASES, DIGITS, REAL
 from shared_tests.harness import compare
 from shared_tests.harness.answering import clauses, guarded
 from shared_tests.harness.asking import Answer
@@ -60,7 +60,7 @@ def judge(
     judged, answers, oracle = [as_subject(subject) for subject in subjects], Answers(), oracle or Oracle()
     names = [subject.name for subject in judged]
     entries = [entry for entry in read_known(Path(known)) if entry.subject in ("any", *names)] if known else []
-    parts = _trials(judged, CASES if cases is None else cases, oracle, answers, advance)
+    parts = _trials(judged, CASES | REAL if cases is None else cases, oracle, answers, advance)
     if cases is None:
         parts = _trainings(judged, oracle, advance) + parts  # the longest first
         findings = excuse([f for subject in judged for f in _refusals(subject)] + _side_by_side(judged, parts))

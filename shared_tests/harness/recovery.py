@@ -56,7 +56,7 @@ def recovered(subject: Any, trial: Trial) -> Array | None:
 def one_by_one(trial: Trial) -> Iterator[Trial]:
     """Trials of one entry each, queries, keys and values one array, whose outputs are nearly attention weights."""
     batch, length, width = trial.keys.shape
-    trained = trial.case is not None and trial.case.trained
+    trained = trial.case is not None and (trial.case.trained or trial.case.installed)
     if trained or trial.keep is not None or batch > LARGEST or length > width or not shows(trial.config):
         return
     depth = trial.config.head_dim

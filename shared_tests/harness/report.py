@@ -10,7 +10,7 @@ from operator import add
 from typing import Any
 
 from shared_tests.cases.case import Case
-from shared_tests.cases.table import CASES
+from shared_tests.cases.table import CASES, REAL
 from shared_tests.harness.asking import Answer
 from shared_tests.harness.causes import causes
 from shared_tests.harness.clauses import CAPABILITIES, CLAUSES, RAISES
@@ -95,7 +95,7 @@ class Report:
 
     def verdict(self, holds: bool | None = None) -> str:
         """The report in one line."""
-        names, cases = self._names() or "no subject", len({f.case for f in self.findings} & set(CASES))
+        names, cases = self._names() or "no subject", len({f.case for f in self.findings} & {*CASES, *REAL})
         if self.holds if holds is None else holds:
             counts = f"{self.compared:,} comparisons over {cases} cases, none off by more than {GATE:g}σ"
             return f"HOLDS{self._within()}: {names}: {counts}"

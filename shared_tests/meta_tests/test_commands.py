@@ -221,7 +221,7 @@ def test_a_class_that_is_no_port(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["verify"], ["diagnose"], ["faults"], ["cases"], ["calibrate"], ["doctor"], ["bench"]]
+    "command", [[], ["verify"], ["diagnose"], ["faults"], ["cases"], ["convert"], ["calibrate"], ["doctor"], ["bench"]]
 )
 def test_help_has_an_example(command):
     result = trihead(*command, "--help")
