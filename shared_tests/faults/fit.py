@@ -13,6 +13,8 @@ from shared_tests.harness.rounding import FORMATS, GATE, Array
 
 DRAWS = 24
 """With so many a sigma is good to 15 %, and the gate is 8."""
+LEAST = 2.0**-6
+"""What is computed less well errs in the median by more than this share of its sigma, somewhere."""
 HOPELESS = 2.0**16
 """A deviation of so many roundings of the greatest element is no noise: the sampling is spared."""
 COARSE = 16.0
@@ -36,8 +38,10 @@ def fit(faults: Faults, probe: Probe, answer: Arrays) -> Fit | None:
     gradient = of_gradients(answer)
     value, sigma = variant(faults, probe, gradient), noise_of(faults, probe, gradient, DRAWS)
     assert value is not None
-    if faults and not all(_typical(answer[name], value[name], sigma[name], 2.0) for name in answer):
+    if faults and not all(_ratio(answer[name], value[name], sigma[name]) <= 2 for name in answer):
         return None  # else what is computed much less well would explain anything
+    if not _as_wide(faults, probe, answer, sigma):
+        return None  # nor is a port that errs far less computed so
     fits = [_compared(answer[name], value[name], sigma[name]) for name in answer]
     worst = max((one.worst for one in fits), default=0.0)
     return Fit(worst, float(np.mean([one.width for one in fits]))) if worst <= GATE else None
@@ -51,7 +55,7 @@ def rough_width(faults: Faults, probe: Probe, answer: Arrays) -> float | None:
     value, sigma = variant(faults, probe, gradient), noise_of(faults, probe, gradient, 2)
     if value is None or not _near(value, answer, HOPELESS * _least_unit(faults, probe) if faults else np.inf, faults):
         return None
-    if faults and not all(_typical(answer[name], value[name], sigma[name], 4.0) for name in answer):
+    if faults and not all(_ratio(answer[name], value[name], sigma[name]) <= 4 for name in answer):
         return None
     return float(np.mean([_compared(answer[name], value[name], sigma[name]).width for name in answer]))
 
@@ -123,11 +127,20 @@ def _near(value: Arrays, answer: Arrays, share: float, faults: Faults = ()) -> b
     return True
 
 
-def _typical(actual: Array, expected: Array, noise: Array, most: float) -> bool:
-    """Whether the median element errs at most so many times as much as in draws, among those that err in them."""
+def _as_wide(faults: Faults, probe: Probe, answer: Arrays, sigma: Arrays) -> bool:
+    """Whether the answer errs, from what no loss of precision makes of it, about as much as the losses do."""
+    exact, gradient = tuple(fault for fault in faults if not fault.unit), of_gradients(answer)
+    value, plain = variant(exact, probe, gradient), noise_of(exact, probe, gradient, 2)
+    assert value is not None
+    wide = [name for name in answer if sigma[name].mean() > 16 * plain[name].mean()]
+    return not wide or any(_ratio(answer[name], value[name], sigma[name], 1.0) >= LEAST for name in wide)
+
+
+def _ratio(actual: Array, expected: Array, noise: Array, otherwise: float = 0.0) -> float:
+    """The median of how many times its noise an element errs, among those that have any; `otherwise` if none has."""
     noisy = np.isfinite(expected) & (noise > 0)
     ratio = np.abs(actual[noisy] - expected[noisy]) / noise[noisy]
-    return not ratio.size or bool(np.median(ratio) <= most)
+    return float(np.median(ratio)) if ratio.size else otherwise
 
 
 def _compared(actual: Array, expected: Array, sigma: Array) -> Fit:

@@ -79,6 +79,8 @@ CLAIMS: dict[str, Any] = {
 
 def as_arrays(result: Any) -> Arrays:
     """By "output" and "attention_weights", left out if there are none. Raises ValueError for anything else."""
+    if isinstance(result, tuple) and len(result) != 2:
+        raise ValueError(f"forward: expected (output, attention weights), got {len(result)} things")
     output, weights = result if isinstance(result, (tuple, list)) and len(result) == 2 else (result, None)
     answer = {"output": _floating(output)}
     if weights is not None:

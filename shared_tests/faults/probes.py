@@ -42,6 +42,8 @@ class Probe:
 
     name: str
     trial: Trial
+    isolates: bool = False
+    """Whether most of what the layer does leaves no trace in it."""
 
     @property
     def rows(self) -> Array:
@@ -107,7 +109,7 @@ def isolating(dtype: str, bias: bool, what: str) -> Probe:
         parameters["W_v.weight"] = np.tile(np.eye(4, 12), (3, 1)).astype(x.dtype)
         parameters["W_o.weight"] = np.eye(12, dtype=x.dtype)
     trial = replace(base, parameters=parameters, queries=x, keys=x, values=x, valid_lens=None)
-    return Probe(f"{what} alone, {dtype}", trial)
+    return Probe(f"{what} alone, {dtype}", trial, isolates=True)
 
 
 def equal_scores(probe: Probe, score: float) -> Trial:

@@ -18,8 +18,9 @@ def refused(port: Port, domain: Domain, found: Faults) -> Iterator[Cause]:
     yield from _answers(port, domain)
     for fault, probe in _claimed(port, domain):
         if runs(found, probe):
-            port.ask(probe)
-            yield Cause(fault, port.errors.get(probe, "answered in another dtype"), probe.name)
+            answer = port.ask(probe)
+            given = answer["output"].dtype if answer else ""
+            yield Cause(fault, port.errors.get(probe, f"answered in {given}"), probe.name)
 
 
 def _answers(port: Port, domain: Domain) -> Iterator[Cause]:

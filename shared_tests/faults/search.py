@@ -39,7 +39,7 @@ class Search:
         fitting = [faults for faults in self.left if self.fits(faults, probe, answer)]
         if not fitting:
             self.seen.append((probe, answer))
-            fitting = self._grown()
+            fitting = [] if self.unexplained and probe.isolates else self._grown()
             if not fitting:
                 self.seen.pop()
                 self.unexplained.append((probe, answer))
@@ -79,7 +79,8 @@ class Search:
 
     def _explaining(self, candidates: Iterator[Faults]) -> list[Faults]:
         """The best that explain the last answer and all before it; the last is the hardest."""
-        costs = {faults: self._cost(faults, rough=True) for faults in candidates}
+        told = (faults for faults in candidates if sum(_noisy(fault) for fault in faults) <= 1)  # two look like one
+        costs = {faults: self._cost(faults, rough=True) for faults in told}
         hopeful = sorted((faults for faults, cost in costs.items() if cost < inf), key=costs.__getitem__)
         found = (faults for faults in hopeful if all(self.fits(faults, *one) for one in self.seen[::-1]))
         return [*islice(found, MOST)]
@@ -101,6 +102,10 @@ class Search:
                 return inf
             total += width
         return total / max(len(self.seen), 1) + len(faults) * log(2)
+
+
+def _noisy(fault: Fault) -> bool:
+    return bool(fault.unit) and fault.noisy
 
 
 def _unit(faults: Faults) -> float:

@@ -95,20 +95,28 @@ def first_of_each(causes: Sequence[Cause]) -> list[Cause]:
 
 
 def _unexplained(base: Faults, probe: Probe, answer: Arrays, count: int) -> Cause:
-    """No variant fits; a NaN among right numbers is said to be one."""
+    """No variant fits; a NaN among right numbers is said to be one, and a shape that is another."""
     right = _owed(probe, base, answer)
     for name, given in answer.items():
-        if given.shape == right[name].shape and np.isnan(given).any() and np.isfinite(right[name]).all():
+        if given.shape != right[name].shape:
+            words = f"the {_plain(name)} has shape {given.shape}, expected {right[name].shape}"
+            return Cause("", words, probe.name)
+        if np.isnan(given).any() and np.isfinite(right[name]).all():
             patched = np.where(np.isnan(given), right[name].astype(given.dtype), given)
             if fit(base, probe, {name: patched}):
-                words = f"{np.isnan(given).sum()} of {given.size} numbers of the {name} are NaN, all others are right"
+                others = "" if np.isnan(given).all() else ", all others are right"
+                words = f"{np.isnan(given).sum()} of {given.size} numbers of the {_plain(name)} are NaN{others}"
                 return Cause("one-nan", words, probe.name)
     stages = ["attention_weights", *answer] if "attention_weights" in answer else list(answer)
     first = next((name for name in stages if fit(base, probe, {name: answer[name]}) is None), "output")
     more = f", and {count - 1} more" if count > 1 else ""
-    first_words = "attention weights" if first == "attention_weights" else first
-    words = f"the {first_words} part first{more}; no fault of the catalogue, and no two, explain it"
+    words = f"the {_plain(first)} part first{more}; no fault of the catalogue, and no two, explain it"
     return Cause("", words, probe.name, excerpt((), base, probe, {first: answer[first]}))
+
+
+def _plain(name: str) -> str:
+    """The name of what was answered, in words."""
+    return "attention weights" if name == "attention_weights" else name
 
 
 def excerpt(base: Faults, faults: Faults, probe: Probe, answer: Arrays) -> str:
