@@ -72,16 +72,16 @@ class Examination:
         return Diagnosis(self.port.subject.name, claims, self._stage(), self.causes)
 
     def _variants(self) -> list[Fault]:
-        additive = self.port.claim("additive")
+        additive = self.port.subject.additive
         variants = [fault for fault in FORWARD if fault.variant or (additive and fault.case.startswith("additive"))]
-        return variants + ([] if self.port.claim("rows_without_key") == "uniform" else [UNIFORM])
+        return variants + ([] if self.port.subject.rows_without_key == "uniform" else [UNIFORM])
 
     def _claimed(self) -> tuple[Fault, ...]:
         """What the port claims to do otherwise than the reference."""
         claimed = (
-            ("empty-rows-zero", self.port.claim("rows_without_key") == "zeros"),
-            ("empty-rows-nan", self.port.claim("rows_without_key") == "nan"),
-            ("attention-weights-averaged", self.port.claim("attention_weights") == "averaged"),
+            ("empty-rows-zero", self.port.subject.rows_without_key == "zeros"),
+            ("empty-rows-nan", self.port.subject.rows_without_key == "nan"),
+            ("attention-weights-averaged", self.port.subject.attention_weights == "averaged"),
         )
         return tuple(next(f for f in CATALOGUE if f.id == name) for name, claims in claimed if claims)
 
@@ -115,7 +115,7 @@ class Examination:
         domain = self.domain
         kinds = [kind for kind in ("none", "lengths per query", "lengths", "causal") if kind in domain.kinds]
         yield domain.probe(spread=40.0)
-        if self.port.claim("additive"):
+        if self.port.subject.additive:
             yield plain(domain.dtype, "distinct widths", False, "lengths", additive=True)
         yield from self._rows(domain.dtype)
         for dtype in domain.dtypes[1:]:
@@ -125,7 +125,7 @@ class Examination:
     def _rows(self, dtype: str) -> Iterator[Probe]:
         """Rows without a key, and lengths beyond the keys."""
         kinds = [kind for kind in ("lengths per query", "lengths") if kind in self.domain.kinds]
-        if self.port.claim("rows_without_key") != "undefined":
+        if self.port.subject.rows_without_key != "undefined":
             yield from (probe for kind in kinds[:1] for probe in empty_rows(self.domain.probe(kind, dtype=dtype)))
         if "lengths" in kinds:
             yield with_lengths(self.domain.probe("lengths", dtype=dtype), "lengths beyond the keys", 8, 1000, 65536)
@@ -154,7 +154,7 @@ class Examination:
             return None
         probe = self.domain.probe(kinds[0])
         fault, lowest = fills.measured(self.port, probe, self.search.base + self.search.left[0])
-        claimed = self.port.claim("lowest_score")
+        claimed = self.port.subject.lowest_score
         if lowest is not None and (claimed is None or lowest > claimed):
             words = fault.words if fault else "masked keys have weight where scores are low"
             where = f"where every score is below {lowest:g}"
@@ -166,7 +166,7 @@ class Examination:
     def _other_calls(self) -> Iterator[Cause]:
         probe, base = self.domain.probe(), self.search.base + self.search.left[0]
         empty = self.domain.probe("lengths") if "lengths" in self.domain.kinds else probe
-        asked = [protocol.empties(self.port, empty)] if self.port.claim("empty") else []
+        asked = [protocol.empties(self.port, empty)] if self.port.subject.empty else []
         if self.port.subject.live and not any(cause.fault in UNSTEADY for cause in self.causes):
             asked = [
                 protocol.kept_between_calls(self.port, probe, base),

@@ -42,7 +42,7 @@ class Domain:
 
 def find_domain(port: Port) -> Domain | None:
     """Where the port answers; None if it does so nowhere."""
-    dtypes = list(port.claim("dtypes"))
+    dtypes = list(port.subject.dtypes)
     settings = product(dtypes, WIDTHS, LENGTHS, (False, True))
     for dtype, widths, kind, bias in settings:
         if _answers(port, plain(dtype, widths, bias, kind)):

@@ -12,8 +12,9 @@ import numpy as np
 from shared_tests.cases.case import Trial
 from shared_tests.faults.probes import Probe
 from shared_tests.faults.variants import Arrays
-from shared_tests.harness.rounding import Array
-from shared_tests.harness.subject import in_words, offers
+from shared_tests.harness.asking import floating
+from shared_tests.harness.errors import UnfitError, in_words
+from shared_tests.harness.subject import offers
 
 
 @dataclass
@@ -58,43 +59,18 @@ class Port:
             except (Exception, SystemExit):
                 return None
 
-    def claim(self, name: str) -> Any:
-        """What it claims, or what holds for a port that does not say."""
-        return getattr(self.subject, name, CLAIMS[name])
-
-
-CLAIMS: dict[str, Any] = {
-    "dtypes": ("float64", "float32"),
-    "inputs": "any",
-    "square": False,
-    "bias": "any",
-    "masks": ("none", "lengths", "lengths per query", "causal"),
-    "additive": False,
-    "empty": True,
-    "attention_weights": "per head",
-    "rows_without_key": "uniform",
-    "lowest_score": None,
-}
-
 
 def as_arrays(result: Any) -> Arrays:
-    """By "output" and "attention_weights", left out if there are none. Raises ValueError for anything else."""
+    """By "output" and "attention_weights", left out if there are none. Raises UnfitError for anything else."""
     if isinstance(result, tuple) and len(result) != 2:
-        raise ValueError(f"forward: expected (output, attention weights), got {len(result)} things")
+        raise UnfitError(f"forward: expected (output, attention weights), got {len(result)} things")
     output, weights = result if isinstance(result, (tuple, list)) and len(result) == 2 else (result, None)
-    answer = {"output": _floating(output)}
+    answer = {"output": floating("forward", output)}
     if weights is not None:
-        found = _floating(weights)
+        found = floating("forward", weights)
         if not found.size or not np.isnan(found).all():
             answer["attention_weights"] = found
     return answer
-
-
-def _floating(array: Any) -> Array:
-    found = np.array(array)
-    if found.dtype.kind != "f":
-        raise ValueError(f"forward: expected an array of floating numbers, got {found.dtype}")
-    return found
 
 
 def same(left: Arrays, right: Arrays) -> bool:

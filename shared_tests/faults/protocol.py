@@ -14,7 +14,8 @@ from shared_tests.faults.fit import fit
 from shared_tests.faults.port import Port, as_arrays, same
 from shared_tests.faults.probes import Probe
 from shared_tests.faults.variants import Arrays, Faults, truth
-from shared_tests.harness.rounding import Array
+from shared_tests.harness.calling import halved, other_forms
+from shared_tests.harness.errors import in_words
 from shared_tests.harness.subject import offers
 
 Found = tuple[str, str]
@@ -96,7 +97,7 @@ def beside_another_model(port: Port, probe: Probe) -> Iterator[Found]:
     trial = probe.trial
     model = port.build(trial)
     before = port.call(model, trial)
-    other = replace(trial, parameters={name: array * array.dtype.type(0.5) for name, array in trial.parameters.items()})
+    other = replace(trial, parameters=halved(trial))
     port.call(port.build(other), trial)
     if not same(before, port.call(model, trial)) and same(before, port.call(port.build(trial), trial)):
         yield "parameters-shared-between-models", "a model answers otherwise once another one is built"
@@ -105,23 +106,14 @@ def beside_another_model(port: Port, probe: Probe) -> Iterator[Found]:
 def other_arrays(port: Port, probe: Probe, base: Faults) -> Iterator[Found]:
     """Lengths of int32, and inputs whose elements are not next to each other in memory."""
     trial = deepcopy(probe.trial)
-    strided: dict[str, Any] = {x: _strided(getattr(trial, x)) for x in ("queries", "keys", "values")}
-    cases = {"inputs with strides": replace(trial, **strided)}
-    if trial.valid_lens is not None:
-        cases["lengths of int32"] = replace(trial, valid_lens=trial.valid_lens.astype(np.int32))
-    for what, changed in cases.items():
+    for what, changed in other_forms(trial).items():
         try:
             answer = as_arrays(port.raw(port.build(trial), *changed.inputs))  # not copied: copies have no strides
         except (Exception, SystemExit) as error:
-            yield "crash", f"{what}: {type(error).__name__}"
+            yield "crash", f"{what}: {in_words(error)}"
             continue
         if not fit(base, probe, answer):
             yield "crash", f"{what} are answered wrongly"
-
-
-def _strided(array: Array) -> Array:
-    """The same numbers, every other element of a longer array."""
-    return np.repeat(array, 2, axis=-1)[..., ::2]
 
 
 def empties(port: Port, probe: Probe) -> Iterator[Found]:
@@ -138,13 +130,9 @@ def empties(port: Port, probe: Probe) -> Iterator[Found]:
             expected = (*empty.queries.shape[:2], trial.config.num_hiddens)
             problem = "" if shape == expected else f"expected an output of shape {expected}, got {shape}"
         except (Exception, SystemExit) as error:
-            problem = _line(error)
+            problem = in_words(error)
         if problem:
             yield "empty-refused", f"{what}: {problem}"
-
-
-def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:100]
 
 
 def after_dropout(port: Port, probe: Probe) -> Iterator[Found]:

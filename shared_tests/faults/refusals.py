@@ -27,7 +27,7 @@ def _answers(port: Port, domain: Domain) -> Iterator[Cause]:
     """Of what is answered: attention weights, and the dtype."""
     probe = domain.probe()
     answer = port.ask(probe)
-    if answer is not None and "attention_weights" not in answer and port.claim("attention_weights") != "none":
+    if answer is not None and "attention_weights" not in answer and port.subject.attention_weights != "none":
         yield Cause("attention-weights-missing", "no attention weights are returned", probe.name)
     for dtype in domain.dtypes:
         probe = domain.probe(dtype=dtype)
@@ -39,15 +39,15 @@ def _answers(port: Port, domain: Domain) -> Iterator[Cause]:
 
 def _claimed(port: Port, domain: Domain) -> Iterator[tuple[str, Probe]]:
     """What it claims and is not in its domain, by the id of the fault, and a probe that asks it."""
-    one_x = port.claim("inputs") == "self"
+    one_x = port.subject.inputs == "self"
     if "one width" not in domain.widths and "one x" in domain.widths and not one_x:
         yield "one-input-only", domain.probe(widths="one width")
-    elif "distinct widths" not in domain.widths and not one_x and not port.claim("square"):
+    elif "distinct widths" not in domain.widths and not one_x and not port.subject.square:
         yield "square-only", domain.probe(widths="distinct widths")
-    biases = {"any": [False, True], "never": [False], "always": [True]}[port.claim("bias")]
+    biases = {"any": [False, True], "never": [False], "always": [True]}[port.subject.bias]
     yield from (("bias-refused", domain.probe(bias=bias)) for bias in biases if bias not in domain.biases)
-    yield from (("lengths-refused", domain.probe(kind)) for kind in port.claim("masks") if kind not in domain.kinds)
-    for dtype in port.claim("dtypes"):
+    yield from (("lengths-refused", domain.probe(kind)) for kind in port.subject.masks if kind not in domain.kinds)
+    for dtype in port.subject.dtypes:
         if dtype not in domain.dtypes:
             yield "dtype-refused", domain.probe(dtype=dtype)
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from shared_tests.faults.domain import Domain
 from shared_tests.faults.fit import fit
-from shared_tests.faults.port import CLAIMS, Port
+from shared_tests.faults.port import Port
 from shared_tests.faults.probes import Probe
 from shared_tests.faults.search import Search
 from shared_tests.faults.variants import Arrays, Faults, gradients_of, of_gradients, truth
+from shared_tests.harness.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,8 @@ def claims_of(
         "square": "distinct widths" not in widths,
         "bias": "any" if len(biases) == 2 else "always" if biases[0] else "never",
         "masks": tuple(kinds),
-        "additive": port.claim("additive"),
-        "empty": "empty-refused" not in ids and port.claim("empty"),
+        "additive": port.subject.additive,
+        "empty": "empty-refused" not in ids and port.subject.empty,
         "attention_weights": "averaged" if "attention-weights-averaged" in ids else weights,
         "rows_without_key": _of_rows(port, ids, bool({"lengths", "lengths per query"} & set(kinds))),
         "lowest_score": lowest,
@@ -180,7 +181,7 @@ def _of_rows(port: Port, ids: set[str], asked: bool) -> str:
             return claim
     if any(fault.startswith("empty-rows") or fault == "mask-added" for fault in ids):
         return "undefined"
-    return str(port.claim("rows_without_key")) if asked else CLAIMS["rows_without_key"]
+    return str(port.subject.rows_without_key) if asked else Subject.rows_without_key
 
 
 def as_attributes(claims: dict[str, Any], subject: Any) -> list[str]:
