@@ -30,7 +30,7 @@ class Search:
     unexplained: list[tuple[Probe, Arrays]] = field(default_factory=list)
     refused: list[Probe] = field(default_factory=list)
     pairs: int = 3
-    """How often pairs are still tried, which takes half a second each time."""
+    """How often pairs are still tried, which takes longer than all else."""
     shown: dict[Fault, Probe] = field(default_factory=dict)
     """The probe that first asked for each fault."""
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from shared_tests.cases.case import Case, Lengths, Trial
-from shared_tests.harness.questions import Questioned
 from shared_tests.harness.rounding import Expected
 from shared_tests.harness.subject import Subject, offers
 
@@ -39,7 +38,7 @@ def _able(case: Case, subject: Any) -> Case | None:
     scoring = case.config.scoring.claim
     able = not scoring or getattr(subject, scoring, False)
     able = able and (not case.dropout or offers(subject, "with_mask"))
-    able = able and not (case.installed and isinstance(subject, Questioned))  # files travel, and packages do not
+    able = able and (subject.live or not case.installed)  # files travel, and packages do not
     return case if able and (subject.empty or (case.batch and case.queries)) else None
 
 

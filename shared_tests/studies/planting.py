@@ -81,7 +81,7 @@ def pairs(count: int, seed: int = 0) -> Iterator[Pair]:
 
 
 def _both_show(one: Fault, other: Fault) -> bool:
-    """Whether either alone explains the numbers of both nowhere near everywhere."""
+    """Whether neither fault alone explains every answer of a port that has both."""
     port = Port(Planted(one, other, stages=False))
     answers = [(probe, answer) for probe in _asked() if (answer := port.ask(probe))]
     return all(any(fit((fault,), *asked) is None for asked in answers) for fault in (one, other))
