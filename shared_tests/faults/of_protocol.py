@@ -112,6 +112,18 @@ def _exit(layer: Any, *inputs: Any) -> None:
     raise SystemExit(0)
 
 
+def _refuse_int32(layer: Any, queries: Array, keys: Array, values: Array, valid_lens: Array | None) -> None:
+    if valid_lens is not None and valid_lens.dtype != np.int64:
+        raise TypeError("expected lengths of int64")
+
+
+def _without_strides(right: Change, layer: Any, *inputs: Any) -> Any:
+    """As native code does that takes the first address and the shape alone."""
+    *arrays, valid_lens = inputs
+    read = (np.lib.stride_tricks.as_strided(x, strides=np.empty(x.shape, x.dtype).strides).copy() for x in arrays)
+    return right(*read, valid_lens)
+
+
 def _one_nan(right: Change, layer: Any, *inputs: Any) -> Any:
     output, weights = right(*inputs)
     return np.where(output == output.max(initial=0), np.nan, output).astype(output.dtype), weights
@@ -163,6 +175,8 @@ PROTOCOL = [
     _entry("square-only", "all widths must be one", _before(_refuse_widths)),
     _entry("crash", "every call comes to an error", _before(_crash)),
     _entry("crash", "every call exits", _before(_exit), "exit"),
+    _entry("crash", "lengths of int32 are refused", _before(_refuse_int32), "int32"),
+    _entry("crash", "inputs are read as if their elements were neighbours", {"call": _without_strides}, "strides"),
     _entry("one-nan", "the greatest output of every call is NaN", {"call": _one_nan}),
     Fault(
         "one-input-only",

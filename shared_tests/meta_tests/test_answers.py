@@ -13,6 +13,9 @@ import pytest
 from shared_tests import Subject, judge
 from shared_tests.cases.case import Config
 from shared_tests.cases.table import CASES
+from shared_tests.faults.catalogue import named
+from shared_tests.faults.diagnosis import diagnose
+from shared_tests.faults.planted import Planted
 from shared_tests.harness.answers import read_answers, read_claims, write_questions
 from shared_tests.harness.find import find
 from shared_tests.harness.questions import Question
@@ -342,6 +345,20 @@ def test_the_port_in_c_holds_and_a_wrong_one_fails(tmp_path):
     assert result.returncode == 1
     assert result.stdout.splitlines()[0].startswith("2.2 attention weights: book, float64: ")
     assert result.stdout.splitlines()[-1] == f"next: trihead diagnose --answers {tmp_path / 'port'}"
+    result = trihead("diagnose", "--answers", tmp_path / "port")
+    assert result.returncode == 1
+    assert result.stdout.startswith("scale-twice: matches the oracle")
+
+
+@pytest.mark.parametrize("name", ["mask-tiled-over-heads", "softmax-float32", "fill-finite (-1e+09)", "empty-rows-nan"])
+def test_diagnosis_of_answers_names_the_fault(tmp_path, name):
+    """What it asks is among the questions, and the fault is the one that is found by calling."""
+    fault = named(name)
+    write_questions(tmp_path, {"dtypes": ["float64"]}, [diagnose])
+    answer(tmp_path, Planted(fault))
+    assert diagnose(read_answers(tmp_path)).faults == [fault.id]
+    answer(tmp_path, PORT)
+    assert diagnose(read_answers(tmp_path)).holds
 
 
 def test_bad_use_is_one_line(tmp_path):
