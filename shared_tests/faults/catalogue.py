@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from shared_tests.faults.fault import Fault
-from shared_tests.faults.of_masks import MASKS, ROWS, SOFTMAX
-from shared_tests.faults.of_parameters import HEADS, PARAMETERS, SCALE
+from shared_tests.faults.of_heads import HEADS, SCALE
+from shared_tests.faults.of_masks import MASKS
+from shared_tests.faults.of_parameters import PARAMETERS
 from shared_tests.faults.of_precision import PRECISION
 from shared_tests.faults.of_protocol import GRADIENTS, PROTOCOL
+from shared_tests.faults.of_softmax import ROWS, SOFTMAX
 
 CATALOGUE: list[Fault] = [
     *PARAMETERS, *HEADS, *SCALE, *MASKS, *ROWS, *SOFTMAX, *PRECISION, *PROTOCOL, *GRADIENTS,

@@ -14,7 +14,7 @@ from shared_tests.faults.domain import find_domain
 from shared_tests.faults.fault import Fault
 from shared_tests.faults.fit import fit
 from shared_tests.faults.gradients import of_gradients
-from shared_tests.faults.of_masks import UNIFORM
+from shared_tests.faults.of_softmax import UNIFORM
 from shared_tests.faults.port import Port
 from shared_tests.faults.probes import Probe, empty_rows, isolating, plain, with_lengths
 from shared_tests.faults.refusals import refused

@@ -1,4 +1,4 @@
-"""Faults of the mask, of rows without a key and of the softmax."""
+"""Faults of the mask."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shared_tests.faults.fault import Fault
 from shared_tests.harness.rounding import Array
 
 
-def _lengths(edit: Any) -> dict[str, Change]:
+def lengths(edit: Any) -> dict[str, Change]:
     """The valid lengths, (batch, queries), are taken to be others."""
     return {"lengths": lambda right, layer, lengths: edit(right(lengths))}
 
@@ -53,10 +53,6 @@ def _stale(right: Change, layer: Any, valid_lens: Array | None, shape: tuple[int
     return layer.memory.setdefault(("mask", shape), right(valid_lens, shape))
 
 
-def _if_any(right: Change, layer: Any, valid_lens: Array | None, shape: tuple[int, ...]) -> Array:
-    return right(valid_lens if valid_lens is not None and valid_lens.any() else None, shape)
-
-
 SHOWS_FILL = "equal scores far below -1e30"
 TILED = "the mask is tiled over heads, not repeated"
 MASKS = [
@@ -67,22 +63,25 @@ MASKS = [
         "the keys that count are masked, and the others attended to",
         {"masked": lambda right, layer, scores, attended: right(scores, ~attended)},
     ),
-    Fault("mask-one-too-long", "mask", "one key more than the valid length is attended to", _lengths(lambda n: n + 1)),
-    Fault("mask-one-too-short", "mask", "one key less than the valid length is attended to", _lengths(lambda n: n - 1)),
+    Fault("mask-one-too-long", "mask", "one key more than the valid length is attended to", lengths(lambda n: n + 1)),
+    Fault("mask-one-too-short", "mask", "one key less than the valid length is attended to", lengths(lambda n: n - 1)),
     Fault(
         "mask-first-query",
         "mask",
         "all queries have the valid lengths of the first",
-        _lengths(lambda n: np.broadcast_to(n[:, :1], n.shape)),
+        lengths(lambda n: np.broadcast_to(n[:, :1], n.shape)),
     ),
     Fault(
-        "mask-next-entry", "mask", "each entry has the valid lengths of the next", _lengths(lambda n: np.roll(n, -1, 0))
+        "mask-next-entry",
+        "mask",
+        "each entry has the valid lengths of the next",
+        lengths(lambda n: np.roll(n, -1, 0)),
     ),
     Fault(
         "mask-next-entry",
         "mask",
         "each entry has the valid lengths of the one before",
-        _lengths(lambda n: np.roll(n, 1, 0)),
+        lengths(lambda n: np.roll(n, 1, 0)),
         "the one before",
         case="batch of three",
     ),
@@ -90,7 +89,7 @@ MASKS = [
         "mask-next-entry",
         "mask",
         "the entries of the batch have each other's valid lengths, in reverse",
-        _lengths(lambda n: n[::-1]),
+        lengths(lambda n: n[::-1]),
         "in reverse",
     ),
     Fault(
@@ -155,117 +154,5 @@ MASKS = [
         "a negative valid length counts from the end",
         {"attended": lambda right, layer, n, s: right(None if n is None else np.where(n < 0, s[3] + n, n), s)},
         case="zero and negative lengths per query",
-    ),
-]
-
-
-def _rows(number: float, output: bool = False) -> dict[str, Change]:
-    """Attention weights of rows without a key, or of these the output, are another number."""
-
-    def of_weights(right: Change, layer: Any, weights: Array) -> Array:
-        return np.where(layer.attended.any(-1, keepdims=True), right(weights), np.asarray(number, weights.dtype))
-
-    def of_output(right: Change, layer: Any, x: Array) -> Array:
-        kept = layer.attended.any(-1).all(1)[..., None]
-        return np.where(kept, right(x), np.asarray(number, x.dtype))
-
-    return {"rows": of_weights} | ({"output": of_output} if output else {})
-
-
-def _unmasked(right: Change, layer: Any, scores: Array, attended: Array) -> Array:
-    return right(scores, attended | ~attended.any(-1, keepdims=True))
-
-
-def _uniform(right: Change, layer: Any, weights: Array) -> Array:
-    share = layer.arithmetic.stored(np.ones_like(weights) / layer.arithmetic.constant(weights.shape[-1]))
-    return np.where(layer.attended.any(-1, keepdims=True), right(weights), share)
-
-
-UNIFORM = Fault(
-    "empty-rows-uniform",
-    "rows",
-    "rows without a key have uniform attention weights, not those claimed",
-    {"rows": _uniform},
-)
-"""No fault but of a port that claims otherwise."""
-EMPTY = "zero lengths"
-ROWS = [
-    Fault("empty-rows-zero", "rows", "rows without a key have attention weights 0", _rows(0.0), case=EMPTY),
-    Fault(
-        "empty-rows-zero",
-        "rows",
-        "rows without a key have attention weights and output 0",
-        _rows(0.0, True),
-        "and the output",
-        case=EMPTY,
-    ),
-    Fault("empty-rows-nan", "rows", "rows without a key are NaN", _rows(np.nan), case=EMPTY),
-    Fault(
-        "empty-rows-unmasked",
-        "rows",
-        "rows without a key attend to all keys by score",
-        {"masked": _unmasked},
-        case=EMPTY,
-    ),
-    Fault(
-        "empty-rows-unmasked",
-        "rows",
-        "nothing is masked where no entry has a key",
-        {"attended": _if_any},
-        "if all are",
-        case="all lengths zero",
-    ),
-    Fault(
-        "empty-rows-first-key",
-        "rows",
-        "rows without a key attend to the first key",
-        _lengths(lambda n: np.maximum(n, 1)),
-        case=EMPTY,
-    ),
-]
-
-
-def _over(axis: int) -> dict[str, Change]:
-    return {"softmax": lambda right, layer, scores: right(scores.swapaxes(axis, -1)).swapaxes(axis, -1)}
-
-
-def _plus(number: float) -> dict[str, Change]:
-    def change(right: Change, layer: Any, powers: Array) -> Array:
-        return layer.arithmetic.stored(right(powers) + layer.arithmetic.constant(number))
-
-    return {"total": change}
-
-
-def _no_shift(right: Change, layer: Any, scores: Array) -> Array:
-    return scores
-
-
-SOFTMAX = [
-    Fault("softmax-over-queries", "softmax", "the softmax is taken over queries, not keys", _over(-2)),
-    Fault("softmax-over-heads", "softmax", "the softmax is taken over heads, not keys", _over(-3)),
-    Fault(
-        "softmax-unshifted",
-        "softmax",
-        "the greatest score is not taken away before the exponential",
-        {"shift": _no_shift},
-        case="large magnitudes",
-    ),
-    Fault("softmax-plus-one", "softmax", "1 is added to the denominator of the softmax", _plus(1.0)),
-    Fault(
-        "softmax-plus-one",
-        "softmax",
-        "1 is added to the denominator of a softmax that takes no greatest score away",
-        {"shift": _no_shift} | _plus(1.0),
-        "unshifted",
-    ),
-    *(
-        Fault(
-            "softmax-epsilon",
-            "softmax",
-            f"{number:g} is added to the denominator of the softmax",
-            _plus(number),
-            f"{number:g}",
-        )
-        for number in (1e-3, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12)
     ),
 ]
