@@ -1,4 +1,4 @@
-"""Our own packages as subjects: each opens its whole public surface to the tests."""
+"""Subjects that are made with a framework; and our own packages, which open their whole public surface to the tests."""
 
 from __future__ import annotations
 
@@ -18,20 +18,29 @@ PARAMETERLESS = ("DotProductAttention", "FusedDotProductAttention")
 """Classes that have no parameters, hence in PyTorch and JAX no dtype."""
 
 
-class Implementation(Subject):
-    """One of our own packages. A subclass makes layers, finds gradients and trains; a model is (layer, dtype)."""
+class OfFramework(Subject):
+    """A subject made with a framework, through the framework's backend."""
 
-    dtypes = ("float64", "float32", "bfloat16", "float16")
-    additive = concurrent = True
-    package: ModuleType
-    backend: Backend
-    keeps_weights = True
-    """Whether a scoring module keeps the attention weights of its last eager call, as the book's does."""
+    framework: type[Backend]
+    concurrent = True
+
+    def __init__(self) -> None:
+        self.backend = self.framework()
 
     @property
     def device(self) -> str:  # type: ignore[override]
         """Where layers and tensors are made."""
         return self.backend.device
+
+
+class Implementation(OfFramework):
+    """One of our own packages. A subclass makes layers, finds gradients and trains; a model is (layer, dtype)."""
+
+    dtypes = ("float64", "float32", "bfloat16", "float16")
+    additive = True
+    package: ModuleType
+    keeps_weights = True
+    """Whether a scoring module keeps the attention weights of its last eager call, as the book's does."""
 
     # Layers
 

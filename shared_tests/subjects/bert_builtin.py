@@ -6,13 +6,14 @@ from transformers import BertConfig
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
-from shared_tests.harness.subject import Subject
+from shared_tests.harness.implementation import OfFramework
 from shared_tests.subjects._torch import Torch
 
 LAYERS = {"W_q": "attention.query", "W_k": "attention.key", "W_v": "attention.value", "W_o": "dense"}
 
 
-class BertBuiltin(Subject):
+class BertBuiltin(OfFramework):
+    framework = Torch
     name = "bert_builtin"
     dtypes = ("float64", "float32", "bfloat16", "float16")
     inputs = "self"
@@ -20,14 +21,6 @@ class BertBuiltin(Subject):
     bias = "always"
     empty = False
     masks = ("none", "lengths")
-    concurrent = True
-
-    def __init__(self):
-        self.backend = Torch()
-
-    @property
-    def device(self):
-        return self.backend.device
 
     def build(self, config, weights, dtype):
         state = {f"{LAYERS[name[:3]]}.{name[4:]}": self.backend.tensor(x, dtype) for name, x in weights.items()}

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from shared_tests.harness.subject import Subject
+from shared_tests.harness.implementation import OfFramework
 from shared_tests.subjects._jax import Jax
 
 KINDS = ("weight", "bias")
@@ -14,19 +14,12 @@ LAYERS = {"W_q": "query_proj", "W_k": "key_proj", "W_v": "value_proj", "W_o": "o
 BIASES = ("use_query_bias", "use_key_bias", "use_value_bias", "use_output_bias")
 
 
-class EquinoxBuiltin(Subject):
+class EquinoxBuiltin(OfFramework):
+    framework = Jax
     name = "equinox_builtin"
     dtypes = ("float64", "float32", "bfloat16", "float16")
     empty = False
     attention_weights = "none"
-    concurrent = True
-
-    def __init__(self):
-        self.backend = Jax()
-
-    @property
-    def device(self):
-        return self.backend.device
 
     def build(self, config, weights, dtype):
         sizes = {"qk_size": config.head_dim, "vo_size": config.head_dim, "output_size": config.num_hiddens}

@@ -6,26 +6,19 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from shared_tests.harness.subject import Subject
+from shared_tests.harness.implementation import OfFramework
 from shared_tests.subjects._jax import Jax
 
 LAYERS = {"W_q": "query", "W_k": "key", "W_v": "value", "W_o": "linear"}
 
 
-class HaikuBuiltin(Subject):
+class HaikuBuiltin(OfFramework):
+    framework = Jax
     name = "haiku_builtin"
     dtypes = ("float64", "float32", "bfloat16")
     empty = False
     attention_weights = "none"
     lowest_score = -1e30
-    concurrent = True
-
-    def __init__(self):
-        self.backend = Jax()
-
-    @property
-    def device(self):
-        return self.backend.device
 
     def build(self, config, weights, dtype):
         sizes = config.num_heads, config.head_dim, config.num_hiddens, config.bias

@@ -13,12 +13,10 @@ from shared_tests.subjects._jax import Jax
 
 
 class JaxImpl(Implementation):
+    framework = Jax
     name = "jax_impl"
     package = jax_impl
     keeps_weights = False
-
-    def __init__(self):
-        self.backend = Jax()
 
     def make(self, name, *arguments, dtype="float32", **options):
         if name not in PARAMETERLESS:

@@ -2,24 +2,19 @@
 
 import numpy as np
 
-from shared_tests.harness.subject import Subject
+from shared_tests.harness.implementation import OfFramework
 from shared_tests.subjects._tf import TensorFlow, keras, tf
 
 LAYERS = {"W_q": "query", "W_k": "key", "W_v": "value", "W_o": "attention_output"}
 
 
-class KerasBuiltin(Subject):
+class KerasBuiltin(OfFramework):
+    framework = TensorFlow
+    concurrent = False
     name = "keras_builtin"
     dtypes = ("float32",)  # in float64 it rounds 1 / sqrt(head_dim) to float32
     rows_without_key = "zeros"  # uniform where no attention weights are asked for
     lowest_score = -1e9
-
-    def __init__(self):
-        self.backend = TensorFlow()
-
-    @property
-    def device(self):
-        return self.backend.device
 
     def make(self, width, num_heads):
         with self.backend.numbers("float32"):

@@ -10,24 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from shared_tests.harness.subject import Subject
+from shared_tests.harness.implementation import OfFramework
 from shared_tests.subjects._jax import Jax
 
 LAYERS = {"W_q": "query", "W_k": "key", "W_v": "value", "W_o": "out"}
 
 
-class NnxBuiltin(Subject):
+class NnxBuiltin(OfFramework):
+    framework = Jax
     name = "nnx_builtin"
     dtypes = ("float64", "float32", "bfloat16")
     square = True
-    concurrent = True
-
-    def __init__(self):
-        self.backend = Jax()
-
-    @property
-    def device(self):
-        return self.backend.device
 
     def make(self, width, num_heads):
         with self.backend.numbers("float32"):

@@ -10,11 +10,9 @@ import tf_impl  # isort: skip
 
 
 class TfImpl(Implementation):
+    framework = TensorFlow
     name = "tf_impl"
     package = tf_impl
-
-    def __init__(self):
-        self.backend = TensorFlow()
 
     @property
     def concurrent(self):

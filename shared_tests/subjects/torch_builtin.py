@@ -6,23 +6,16 @@ Queries are as wide as the output; keys and values are too, unless it is told, w
 import torch
 from torch import nn
 
-from shared_tests.harness.subject import Subject
+from shared_tests.harness.implementation import OfFramework
 from shared_tests.subjects._torch import Torch
 
 
-class TorchBuiltin(Subject):
+class TorchBuiltin(OfFramework):
+    framework = Torch
     name = "torch_builtin"
     dtypes = ("float64", "float32", "bfloat16", "float16")
     square = True
     rows_without_key = "nan"  # zeros where no attention weights are asked for
-    concurrent = True
-
-    def __init__(self):
-        self.backend = Torch()
-
-    @property
-    def device(self):
-        return self.backend.device
 
     def make(self, width, num_heads):
         return Own(width, num_heads, self.backend.where).eval()

@@ -11,11 +11,9 @@ from shared_tests.subjects._torch import Torch
 
 
 class TorchImpl(Implementation):
+    framework = Torch
     name = "torch_impl"
     package = torch_impl
-
-    def __init__(self):
-        self.backend = Torch()
 
     def make(self, name, *arguments, dtype="float32", **options):
         if name not in PARAMETERLESS:

@@ -3,23 +3,16 @@
 import torch
 from torch.nn import functional
 
-from shared_tests.harness.subject import Subject
+from shared_tests.harness.implementation import OfFramework
 from shared_tests.subjects._torch import Torch
 
 
-class TorchSdpa(Subject):
+class TorchSdpa(OfFramework):
+    framework = Torch
     name = "torch_sdpa"
     dtypes = ("float64", "float32", "bfloat16", "float16")
     attention_weights = "none"
     rows_without_key = "zeros"
-    concurrent = True
-
-    def __init__(self):
-        self.backend = Torch()
-
-    @property
-    def device(self):
-        return self.backend.device
 
     def build(self, config, weights, dtype):
         return {name: self.backend.tensor(x, dtype) for name, x in weights.items()}, config.num_heads, dtype
