@@ -7,51 +7,14 @@ import numpy as np
 import pytest
 
 from shared_tests import layouts
-from shared_tests.cases.case import Config
 from shared_tests.faults.broken_files import cut, edited, outcome
 from shared_tests.layouts.convert import Conversion, to_bytes
 from shared_tests.layouts.files import open_weights
 from shared_tests.layouts.table import LAYOUTS
-from shared_tests.studies.converted import check, draw_inputs, judge_output, layer_of, trial_of
 from shared_tests.subjects._tf import keras
 from shared_tests.tensors import decode, widened
 
 import tf_impl  # isort: skip
-
-CROSS = Config(7, 5, 11, 9, 3, bias=True, head_dim=4)
-LAYERS = {
-    "keras": CROSS,
-    "keras without biases": Config(7, 5, 11, 9, 3, head_dim=4),
-    "keras square": Config(12, 12, 12, 12, 3, bias=True),
-    "book-tf": CROSS,
-}
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_a_real_layer_answers_as_ours(name):
-    layout, config = LAYOUTS[name.split()[0]], LAYERS[name]
-    others = layer_of(layout)
-    layer = others.build(config)
-    inputs = draw_inputs(config, others)
-    state = others.state(layer)
-    weights = layouts.from_(layout.name, state)
-    verdict = judge_output(others.forward(layer, *inputs), trial_of(weights, config, inputs, False, True))
-    assert verdict.holds, verdict.note
-    arrays = layouts.to(layout.name, weights, num_heads=config.num_heads)
-    assert all(array.tobytes() == np.ascontiguousarray(state[part]).tobytes() for part, array in arrays.items())
-    assert check(layout, arrays, weights, config.num_heads).holds
-
-
-def test_a_wrong_orientation_is_seen():
-    config, others = LAYERS["keras square"], layer_of(LAYOUTS["keras"])
-    layer = others.build(config)
-    inputs = draw_inputs(config, others)
-    state = others.state(layer)
-    state["query/kernel"] = np.ascontiguousarray(state["query/kernel"].reshape(12, 12).T.reshape(12, 3, 4))
-    verdict = judge_output(
-        others.forward(layer, *inputs), trial_of(layouts.from_("keras", state), config, inputs, False, True)
-    )
-    assert not verdict.holds
 
 
 def model(dtype="float32"):
