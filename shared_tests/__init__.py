@@ -1,4 +1,4 @@
-"""The conformance suite, and what a port's own tests import: `from shared_tests import Subject, diagnose, judge`."""
+"""The conformance suite, and what a port's own tests import: `from shared_tests import Subject, judge`."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -7,9 +7,17 @@ if TYPE_CHECKING:
     from shared_tests.faults.diagnosis import diagnose
     from shared_tests.harness.judge import judge
     from shared_tests.harness.subject import Subject
+    from shared_tests.studies.drifting import drift
+    from shared_tests.studies.recording import record
 
-__all__ = ["Subject", "diagnose", "judge"]
-MODULES = {"Subject": "harness.subject", "diagnose": "faults.diagnosis", "judge": "harness.judge"}
+__all__ = ["Subject", "diagnose", "drift", "judge", "record"]
+MODULES = {
+    "Subject": "harness.subject",
+    "diagnose": "faults.diagnosis",
+    "drift": "studies.drifting",
+    "judge": "harness.judge",
+    "record": "studies.recording",
+}
 
 
 def __getattr__(name: str) -> Any:

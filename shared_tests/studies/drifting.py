@@ -1,0 +1,178 @@
+"""Drift: what moved between two records, judged by the noise that today's oracle predicts for each element."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shared_tests.harness.rounding import Array
+from shared_tests.studies.drift import Drift, Left
+from shared_tests.studies.moving import Moved, Moves, different, no_array
+from shared_tests.studies.recorded import GRADIENT, Asked, OfTrial, all_asked
+from shared_tests.studies.recording import Record, read_record
+from shared_tests.studies.replaying import explained
+from shared_tests.studies.systematic import Draws, Sums
+
+OUTPUTS = "outputs"
+"""What stands for outputs and attention weights, where arrays are named."""
+Pairs = Mapping[str, tuple[str, str]]
+"""By the name after (and before, if that is another): the names before and after."""
+
+
+def drift(
+    before: Record | str | Path, after: Record | str | Path, advance: Callable[[str], None] = lambda _: None
+) -> Drift:
+    """What moved from one record, or the file of one, to another.
+
+    `advance` hears of each case as it begins. Raises ValueError, in one line, for a file that is no record.
+    """
+    old, new = (x if isinstance(x, Record) else read_record(x) for x in (before, after))
+    found = Comparison(old, new, paired(old, new))
+    for one, names in found.asked():
+        advance(one.key.replace("/", ", "))
+        for name in names:
+            found.compare(one, name)
+    return found.drift()
+
+
+def paired(before: Record, after: Record) -> Pairs:
+    """Subjects of one name; or, where each record has but one subject, these two, whatever their names."""
+    if len(before.subjects) == len(after.subjects) == 1:
+        (old,), (new,) = before.subjects, after.subjects
+        return {new if old == new else f"{old} → {new}": (old, new)}
+    return {name: (name, name) for name in after.subjects if name in before.subjects}
+
+
+@dataclass
+class Comparison:
+    """Two records, and what was found so far."""
+
+    before: Record
+    after: Record
+    pairs: Pairs
+    moves: list[Moved] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)
+    sums: dict[tuple[str, str, str], Sums] = field(default_factory=lambda: defaultdict(Sums))
+    """By subject, clause and dtype."""
+    strays: dict[tuple[str, str, str, str], list[tuple[Any, dict[str, Array]]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    """By subject, arrays, dtype and record: answers that are outside the gate."""
+
+    def __post_init__(self) -> None:
+        self.stand_ins = {name: self.after.subjects[new].stand_in(new) for name, (_, new) in self.pairs.items()}
+
+    def asked(self) -> Iterator[tuple[Asked, list[str]]]:
+        """All that can be compared, with the subjects that were asked it; the rest is noted as left out."""
+        same: dict[str, tuple[Asked, list[str]]] = {}
+        for name, (old, new) in self.pairs.items():
+            digests = self.before.subjects[old].digests, self.after.subjects[new].digests
+            today = {one.key: one for one in all_asked(self.stand_ins[name])}
+            for key in {**digests[0], **digests[1]}:
+                if why := _why_not([of.get(key) for of in digests], today.get(key)):
+                    self.left.append(Left(name, key, why))
+                else:
+                    one = today[key]
+                    same.setdefault(f"{key} {one.digest} {_claims(self.stand_ins[name])}", (one, []))[1].append(name)
+        yield from sorted(same.values(), key=lambda found: found[0].key)
+
+    def compare(self, one: Asked, name: str) -> None:
+        """Compares a subject's answers to one case in one dtype."""
+        old, new = self.pairs[name]
+        errors = self.before.subjects[old].errors.get(one.key), self.after.subjects[new].errors.get(one.key)
+        if errors[0] is not None:
+            self.left.append(Left(name, one.key, "came to an error before" + (" and after" if errors[1] else "")))
+        elif errors[1] is not None:
+            self.moves.append(no_array(name, one.clause("output"), one.key, "output", f"came to an error: {errors[1]}"))
+        elif not one.claimed(self.stand_ins[name]):
+            self.left.append(Left(name, one.key, "has scores below those that are claimed"))
+        else:
+            self._compare(one, name, self.before.of(old, one.key), self.after.of(new, one.key))
+
+    def _compare(self, one: Asked, name: str, before: dict[str, Array], after: dict[str, Array]) -> None:
+        subject, draws = self.stand_ins[name], defaultdict[str, Draws](Draws)
+        for array in sorted(before.keys() | after.keys()):
+            clause = one.clause(array)
+            if array not in before or array not in after:
+                self.left.append(Left(name, one.key, f"has {array} only {'before' if array in before else 'after'}"))
+                continue
+            old, new = before[array], after[array]
+            kept = one.kept(array, new.shape, subject)
+            if old.shape != new.shape:
+                self.moves.append(no_array(name, clause, one.key, array, f"shape {old.shape} became {new.shape}"))
+            elif not (different(old, new) & kept).any():
+                case, _, dtype = one.key.rpartition("/")
+                self.moves.append(Moved(name, clause, case, dtype, array, int(kept.sum())))
+            else:
+                moves = Moves(old, new, one.expected(subject)[array], kept, one.key.rpartition("/")[2])
+                self._count(one, name, array, moves, (before, after))
+                draws[clause].add(moves)
+        for clause, of_case in draws.items():
+            self.sums[name, clause, one.key.rpartition("/")[2]].add(of_case)
+
+    def _count(self, one: Asked, name: str, array: str, moves: Moves, answers: tuple[dict[str, Array], ...]) -> None:
+        case, _, dtype = one.key.rpartition("/")
+        counts = int(moves.kept.sum()), int(moves.moved.sum()), int(moves.beyond.sum())
+        self.moves.append(Moved(name, one.clause(array), case, dtype, array, *counts, moves.worst))
+        if counts[2] and isinstance(one, OfTrial):
+            side = 1 if (moves.outside(moves.after) & moves.beyond).any() else 0
+            arrays = array if array.startswith(GRADIENT) else OUTPUTS
+            if arrays == array and one.trial.config.scoring.claim:
+                return  # gradients of additive scoring have no variants
+            names = [array] if arrays == array else ["output", "attention_weights"]
+            of_side = {x: answers[side][x] for x in names if x in answers[side]}
+            known = self.strays[name, arrays, dtype, ("before", "after")[side]]
+            if all(trial is not one.trial for trial, _ in known):
+                known.append((one.trial, of_side))
+
+    def drift(self) -> Drift:
+        """All that was found."""
+        systematic = [found for key, sums in self.sums.items() for found in sums.alarms(*key)]
+        causes = [cause for stray in self.strays for cause in self._cause(*stray)]
+        only = [Left(name, "", "is only before") for name in self.before.subjects.keys() - self._names(0)]
+        only += [Left(name, "", "is only after") for name in self.after.subjects.keys() - self._names(1)]
+        changed = [*_changes(self.before.facts, self.after.facts), *self._changed_subjects()]
+        return Drift([*self.pairs], changed, self.moves, systematic, causes, sorted(only, key=str) + self.left)
+
+    def _cause(self, name: str, arrays: str, dtype: str, when: str) -> Iterator[str]:
+        """What explains answers outside the gate; what is wrong with outputs is in gradients too, and is said once."""
+        if arrays != OUTPUTS and (name, OUTPUTS, dtype, when) in self.strays:
+            return
+        if words := explained(self.stand_ins[name], self.strays[name, arrays, dtype, when]):
+            yield f"{name}: {arrays} in {dtype}, {when}: as if {words}"
+
+    def _names(self, side: int) -> set[str]:
+        return {names[side] for names in self.pairs.values()}
+
+    def _changed_subjects(self) -> Iterator[str]:
+        for name, (old, new) in self.pairs.items():
+            before, after = self.before.subjects[old], self.after.subjects[new]
+            yield from _changes(before.settings, after.settings)
+            yield from _changes(before.claims, after.claims, f"{name} claims ")
+
+
+def _why_not(digests: list[str | None], today: Asked | None) -> str:
+    """Why answers cannot be compared; empty if they can."""
+    before, after = digests
+    if before is None or after is None:
+        return "was asked only after" if before is None else "was asked only before"
+    if before != after:
+        return "was asked with other numbers"
+    if today is None or today.digest != after:
+        return "is asked with other numbers by this release of trihead: record both anew"
+    return ""
+
+
+def _claims(subject: Any) -> tuple[Any, ...]:
+    """What decides how a subject's answers are compared."""
+    return subject.attention_weights, subject.inputs, subject.lowest_score, subject.rows_without_key
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any], start: str = "") -> Iterator[str]:
+    for fact in {**before, **after}:
+        old, new = before.get(fact, "not set"), after.get(fact, "not set")
+        if old != new:
+            yield f"{start}{fact}: {old} → {new}"
