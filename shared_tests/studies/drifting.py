@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from shared_tests.harness.rounding import Array
+from shared_tests.cases.case import Trial
 from shared_tests.studies.drift import Drift, Left
 from shared_tests.studies.moving import Moved, Moves, different, no_array
-from shared_tests.studies.recorded import GRADIENT, Asked, OfTrial, all_asked
+from shared_tests.studies.recorded import GRADIENT, Arrays, Asked, OfTrial, all_asked
 from shared_tests.studies.recording import Record, read_record
-from shared_tests.studies.replaying import explained
+from shared_tests.studies.replaying import Stray, explanations
 from shared_tests.studies.systematic import Draws, Sums
 
-OUTPUTS = "outputs"
-"""What stands for outputs and attention weights, where arrays are named."""
 Pairs = Mapping[str, tuple[str, str]]
 """By the name after (and before, if that is another): the names before and after."""
 
@@ -57,10 +55,8 @@ class Comparison:
     left: list[Left] = field(default_factory=list)
     sums: dict[tuple[str, str, str], Sums] = field(default_factory=lambda: defaultdict(Sums))
     """By subject, clause and dtype."""
-    strays: dict[tuple[str, str, str, str], list[tuple[Any, dict[str, Array]]]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
-    """By subject, arrays, dtype and record: answers that are outside the gate."""
+    strays: dict[tuple[str, str, str, bool], dict[str, Stray]] = field(default_factory=lambda: defaultdict(dict))
+    """By subject, dtype, record, and whether they are gradients: answers that lie outside the gate, by case."""
 
     def __post_init__(self) -> None:
         self.stand_ins = {name: self.after.subjects[new].stand_in(new) for name, (_, new) in self.pairs.items()}
@@ -92,7 +88,7 @@ class Comparison:
         else:
             self._compare(one, name, self.before.of(old, one.key), self.after.of(new, one.key))
 
-    def _compare(self, one: Asked, name: str, before: dict[str, Array], after: dict[str, Array]) -> None:
+    def _compare(self, one: Asked, name: str, before: Arrays, after: Arrays) -> None:
         subject, draws = self.stand_ins[name], defaultdict[str, Draws](Draws)
         for array in sorted(before.keys() | after.keys()):
             clause = one.clause(array)
@@ -113,36 +109,45 @@ class Comparison:
         for clause, of_case in draws.items():
             self.sums[name, clause, one.key.rpartition("/")[2]].add(of_case)
 
-    def _count(self, one: Asked, name: str, array: str, moves: Moves, answers: tuple[dict[str, Array], ...]) -> None:
+    def _count(self, one: Asked, name: str, array: str, moves: Moves, answers: tuple[Arrays, Arrays]) -> None:
         case, _, dtype = one.key.rpartition("/")
         counts = int(moves.kept.sum()), int(moves.moved.sum()), int(moves.beyond.sum())
         self.moves.append(Moved(name, one.clause(array), case, dtype, array, *counts, moves.worst))
         if counts[2] and isinstance(one, OfTrial):
-            side = 1 if (moves.outside(moves.after) & moves.beyond).any() else 0
-            arrays = array if array.startswith(GRADIENT) else OUTPUTS
-            if arrays == array and one.trial.config.scoring.claim:
-                return  # gradients of additive scoring have no variants
-            names = [array] if arrays == array else ["output", "attention_weights"]
-            of_side = {x: answers[side][x] for x in names if x in answers[side]}
-            known = self.strays[name, arrays, dtype, ("before", "after")[side]]
-            if all(trial is not one.trial for trial, _ in known):
-                known.append((one.trial, of_side))
+            self._keep(one.trial, name, array, moves, answers)
+
+    def _keep(self, trial: Trial, name: str, array: str, moves: Moves, answers: tuple[Arrays, Arrays]) -> None:
+        """Keeps answers outside the gate, to be explained: those after, or else those before."""
+        gradients = array.startswith(GRADIENT)
+        if gradients and trial.config.scoring.claim:
+            return  # the gradients of additive scoring have no variants
+        after = bool((moves.outside(moves.after) & moves.beyond).any())
+        known = self.strays[name, trial.dtype, "after" if after else "before", gradients]
+        stray = known.get(trial.name, Stray(trial, _of_kind(answers[after], gradients), frozenset()))
+        known[trial.name] = replace(stray, outside=stray.outside | {array})
 
     def drift(self) -> Drift:
         """All that was found."""
         systematic = [found for key, sums in self.sums.items() for found in sums.alarms(*key)]
-        causes = [cause for stray in self.strays for cause in self._cause(*stray)]
         only = [Left(name, "", "is only before") for name in self.before.subjects.keys() - self._names(0)]
         only += [Left(name, "", "is only after") for name in self.after.subjects.keys() - self._names(1)]
-        changed = [*_changes(self.before.facts, self.after.facts), *self._changed_subjects()]
-        return Drift([*self.pairs], changed, self.moves, systematic, causes, sorted(only, key=str) + self.left)
+        changed = [*_releases(self.before.facts, self.after.facts), *self._changed_subjects()]
+        return Drift([*self.pairs], changed, self.moves, systematic, self._causes(), sorted(only, key=str) + self.left)
 
-    def _cause(self, name: str, arrays: str, dtype: str, when: str) -> Iterator[str]:
-        """What explains answers outside the gate; what is wrong with outputs is in gradients too, and is said once."""
-        if arrays != OUTPUTS and (name, OUTPUTS, dtype, when) in self.strays:
-            return
-        if words := explained(self.stand_ins[name], self.strays[name, arrays, dtype, when]):
-            yield f"{name}: {arrays} in {dtype}, {when}: as if {words}"
+    def _causes(self) -> list[str]:
+        """What explains answers outside the gate, with all dtypes that it does so in.
+
+        What is wrong with outputs is in gradients too, and is said once.
+        """
+        found: dict[tuple[str, str, str, str], list[str]] = {}
+        for (name, dtype, when, gradients), strays in self.strays.items():
+            if not gradients or (name, dtype, when, False) not in self.strays:
+                for arrays, words in explanations(self.stand_ins[name], list(strays.values())):
+                    found.setdefault((name, arrays, when, words), []).append(dtype)
+        return [
+            f"{name}: {arrays} {when}, in {', '.join(dtypes)}: as if {words}"
+            for (name, arrays, when, words), dtypes in found.items()
+        ]
 
     def _names(self, side: int) -> set[str]:
         return {names[side] for names in self.pairs.values()}
@@ -166,9 +171,23 @@ def _why_not(digests: list[str | None], today: Asked | None) -> str:
     return ""
 
 
+def _of_kind(answers: Arrays, gradients: bool) -> Arrays:
+    """The gradients among answers, or the others."""
+    return {name: array for name, array in answers.items() if name.startswith(GRADIENT) == gradients}
+
+
 def _claims(subject: Any) -> tuple[Any, ...]:
     """What decides how a subject's answers are compared."""
     return subject.attention_weights, subject.inputs, subject.lowest_score, subject.rows_without_key
+
+
+def _releases(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
+    """What of an installation is another; what is installed in one only stands in one line."""
+    absent = {fact for fact, value in {**before, **after}.items() if "not installed" in (value, before.get(fact))}
+    yield from (line for line in _changes(before, after) if line.partition(": ")[0] not in absent)
+    for when, facts in (("before", before), ("after", after)):
+        if only := [fact for fact in sorted(absent) if facts.get(fact, "not installed") != "not installed"]:
+            yield f"installed only {when}: {', '.join(only)}"
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any], start: str = "") -> Iterator[str]:

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 from typing import Any
 
 VARIABLES = re.compile(r"(OMP|MKL|OPENBLAS|KMP|XLA|JAX|TF|TORCH|KERAS|NVIDIA|CUDA)_.*")
@@ -13,8 +14,9 @@ VARIABLES = re.compile(r"(OMP|MKL|OPENBLAS|KMP|XLA|JAX|TF|TORCH|KERAS|NVIDIA|CUD
 
 
 def installation() -> dict[str, str]:
-    """The machine, the release of every dependency, and the variables that are set."""
-    found = {"machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"} | versions()
+    """The machine and its processor, the release of every dependency, and the variables that are set."""
+    found = {"machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores", "processor": processor()}
+    found |= versions()
     return found | {name: value for name, value in sorted(os.environ.items()) if VARIABLES.fullmatch(name)}
 
 
@@ -22,6 +24,13 @@ def versions() -> dict[str, str]:
     """Python's release and that of every dependency: what may be published, unlike the variables."""
     names = {re.split(r"[^A-Za-z0-9._-]", requirement)[0] for requirement in requires("trihead") or []}
     return {"python": platform.python_version()} | {name: _version(name) for name in sorted(names - {"trihead"})}
+
+
+def processor() -> str:
+    """The processor's own name, where it can be read: libraries choose kernels by it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
 
 
 def settings(subject: Any) -> dict[str, str]:

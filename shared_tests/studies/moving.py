@@ -86,13 +86,13 @@ class Moves:
         furthest = self.sigmas == self.sigmas.max()
         index = np.unravel_index(np.argmax(np.where(furthest & self.moved, size, -1.0)), size.shape)
         value = float(self.truth.value[index])
-        units = float(size[index] / unit_of(np.array(value), self.dtype))
+        units = float(size[index]) / float(unit_of(np.array(value), self.dtype))
         numbers = float(self.before[index]), float(self.after[index]), value, float(self.sigmas[index])
         return Place(tuple(map(int, index)), *numbers, units)
 
     @property
     def _change(self) -> Array:
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             return self.after.astype(np.float64) - self.before.astype(np.float64)
 
 

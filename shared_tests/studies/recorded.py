@@ -23,6 +23,7 @@ from shared_tests.harness.subject import offers
 from shared_tests.harness.training import RATES, compared_batches, initial_parameters, reference
 
 Arrays = dict[str, Array]
+Numbers = dict[str, Rounded]
 GRADIENT = "gradient of "
 LOSS = "loss"
 
@@ -60,17 +61,9 @@ class OfTrial:
             found |= {GRADIENT + name: gradient for name, gradient in gradients.items()}
         return found
 
-    def expected(self, subject: Any) -> dict[str, Rounded]:
+    def expected(self, subject: Any) -> Numbers:
         """What the oracle gives for each of these, with draws of its error."""
-        stages, gradients = _calculated(self.trial.name, self.trial.case, self.trial.dtype)
-        weights = stages["attention_weights"]
-        if subject.attention_weights == "averaged":
-            weights = weights.sum(axis=1) / self.trial.config.num_heads
-        if subject.inputs == "self":
-            one = gradients["queries"] + gradients["keys"] + gradients["values"]
-            gradients = {n: x for n, x in gradients.items() if n not in ("keys", "values")} | {"queries": one}
-        found = {"output": stages["output"], "attention_weights": weights}
-        return found | {GRADIENT + name: gradient for name, gradient in gradients.items()}
+        return as_answers(self.trial, subject, *_calculated(self.trial.name, self.trial.case, self.trial.dtype))
 
     def claimed(self, subject: Any) -> bool:
         """Whether its scores are ones that the subject claims to mask."""
@@ -123,7 +116,7 @@ class OfTraining:
         steps = subject.train(DIGITS, start, compared_batches(), self.optimizer, rate, self.dtype)
         return {LOSS: floating(LOSS, [loss for loss, _ in steps]).astype(self.dtype)}
 
-    def expected(self, subject: Any) -> dict[str, Rounded]:
+    def expected(self, subject: Any) -> Numbers:
         losses = [loss for loss, _ in reference(self.optimizer, self.dtype)]
         errors = np.stack([loss.errors for loss in losses], axis=1)
         return {LOSS: Rounded(np.array([loss.value for loss in losses]), errors, losses[0].form)}
@@ -150,8 +143,20 @@ def all_asked(subject: Any, cases: dict[str, Case] | None = None) -> Iterator[As
         yield from (OfTraining(*kind) for kind in kinds)
 
 
+def as_answers(trial: Trial, subject: Any, stages: Numbers, gradients: Numbers) -> Numbers:
+    """What the oracle gives for each array that a subject answers to a trial."""
+    weights = stages["attention_weights"]
+    if subject.attention_weights == "averaged":
+        weights = weights.sum(axis=1) / trial.config.num_heads
+    if subject.inputs == "self":
+        one = gradients["queries"] + gradients["keys"] + gradients["values"]
+        gradients = {n: x for n, x in gradients.items() if n not in ("keys", "values")} | {"queries": one}
+    found = {"output": stages["output"], "attention_weights": weights}
+    return found | {GRADIENT + name: gradient for name, gradient in gradients.items()}
+
+
 @lru_cache(1)  # one case is asked of every subject in turn, and its draws are large
-def _calculated(name: str, case: Case | None, dtype: str) -> tuple[dict[str, Rounded], dict[str, Rounded]]:
+def _calculated(name: str, case: Case | None, dtype: str) -> tuple[Numbers, Numbers]:
     assert case is not None
     trial = draw(name, case, dtype)
     stages = oracle.forward(trial)

@@ -4,7 +4,7 @@ Both tests take a clause in one dtype, each element in its own sigma. How far su
 oracle's draws of the error, so that what elements' errors have in common is counted.
 
 - mean: of two right answers the moves have mean 0. The mean of each case is weighted by the inverse of its variance.
-- spread: the errors after are at most `TWICE` as large as before, in the root mean square.
+- spread: the errors after are at most `APART` times as large as before, in the root mean square.
 
 A score is a standard normal number if that is just so, and an alarm is one beyond `ALARM`. docs/drift.md has what was
 measured.
@@ -21,8 +21,8 @@ from shared_tests.studies.moving import Moves
 
 ALARM = 5.0
 """In standard deviations of a score."""
-TWICE = 2.0
-"""Right layers of several frameworks err by other shares of sigma, but not by so many times of each other."""
+APART = 3.0
+"""Right layers of several frameworks err by other shares of sigma, one by up to 2.2 times another's: not by so many."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ class Sums:
 
     @property
     def spread_score(self) -> float:
-        """By how much the squared errors after exceed `TWICE`^2 of those before, in its standard deviation."""
-        most = TWICE**2 * self.before
+        """By how much the squared errors after exceed `APART`^2 times those before, in its standard deviation."""
+        most = APART**2 * self.before
         noise = (self.variance * (self.after**2 + most**2)) ** 0.5 / max(self.squares, 1)
         return (self.after - most) / noise if noise else 0.0
 
