@@ -119,7 +119,7 @@ def read_record(path: str | Path) -> Record:
     except ValueError as error:
         raise ValueError(f"{path}: expected a record, got a file that is truncated or foreign ({error})") from None
     if metadata.get("made by") != MADE_BY:
-        raise ValueError(f"{path}: expected a file that {MADE_BY} wrote, got another")
+        raise ValueError(f"{path}: expected a record, got a file that {MADE_BY} did not write")
     if metadata.get("schema") != SCHEMA:
         raise ValueError(f"{path}: expected a record of schema {SCHEMA}, got {metadata.get('schema')!r:.40}")
     given = metadata.pop("sha256", "")
