@@ -22,7 +22,7 @@ from shared_tests.commands.terminal import (
 )
 from shared_tests.harness.clauses import CLAUSES
 from shared_tests.storage import write_bytes
-from shared_tests.studies.drift import Drift, Row, in_units
+from shared_tests.studies.drift import Drift, Row, in_sigma, in_units
 from shared_tests.studies.drifting import drift as compare
 from shared_tests.studies.recording import read_record
 
@@ -78,6 +78,6 @@ def _table(rows: list[Row]) -> Table:
             table.add_row(*what, count if row.moved else f"none of {row.compared:,}", *["", "", ""])
             continue
         array, place = row.worst, row.worst.worst
-        far = f"{place.sigmas:.2f}σ", in_units(place.units), f"{array.case}, {array.dtype}, {array.array}"
+        far = in_sigma(place.sigmas), in_units(place.units), f"{array.case}, {array.dtype}, {array.array}"
         table.add_row(*what, count, *far, style="bold red" if row.beyond else "")
     return table

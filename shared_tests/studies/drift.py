@@ -87,15 +87,27 @@ class Drift:
 
     def lines(self) -> Iterator[str]:
         """What is to be said beside the table and the verdict."""
-        beyond = [f"beyond the gate: {where(array)}: {how_many(array)}" for array in self.moves if array.beyond]
-        yield from _first(beyond)
         yield from _first([f"explanation: {cause}" for cause in self.causes])
+        yield from _first([f"beyond the gate: {words}" for words in self._beyond()])
         yield from _first([f"systematic: {in_words(found)}" for found in self.systematic])
         why: dict[tuple[str, str], list[str]] = {}
         for one in self.left:
             why.setdefault((one.subject, one.why), []).append(one.key.replace("/", ", "))
         for (subject, words), keys in why.items():
             yield f"not compared: {subject}{': ' * bool(keys[0])}{keys[0]} {words}{_more(len(keys))}"
+
+    def _beyond(self) -> Iterator[str]:
+        """A line for each array and dtype, over all cases."""
+        found: dict[tuple[str, ...], list[Moved]] = {}
+        for array in self.moves:
+            if array.beyond:
+                found.setdefault((array.subject, array.array, array.dtype, array.note), []).append(array)
+        for (*what, note), arrays in found.items():
+            furthest, cases = max(arrays, key=_how_far), f" in {len(arrays)} cases" if len(arrays) > 1 else ""
+            compared, _, beyond = _totals(arrays)
+            words = note or f"{beyond:,} of {compared:,}{cases}, furthest"
+            place = f" {at(furthest.worst)}" if furthest.worst else ""
+            yield f"{', '.join(what)}: {words}{_more(len(arrays)) if note else ''} in {furthest.case}{place}"
 
     def __str__(self) -> str:
         return "\n".join([*self.changed, *self.lines(), self.verdict()])
@@ -120,22 +132,17 @@ class Drift:
         }
 
 
-def where(array: Moved) -> str:
-    """Which array, in words."""
-    return f"{array.subject}, {array.case}, {array.dtype}, {array.array}"
+def at(place: Place) -> str:
+    """An element, and how far it moved."""
+    moved = (
+        f"{place.before:.9g} → {place.after:.9g}, {in_sigma(place.sigmas)}, {in_units(place.units)} in the last place"
+    )
+    return f"at {place.index}: {moved}"
 
 
-def how_many(array: Moved) -> str:
-    """How much of an array moved, and the element that moved furthest."""
-    if array.worst is None:
-        return array.note
-    place, far = array.worst, f"{array.beyond} of {array.compared}, "
-    return f"{far}furthest at {place.index}: {place.before:.9g} → {place.after:.9g}, {moved_by(place)}"
-
-
-def moved_by(place: Place) -> str:
-    """How far an element moved."""
-    return f"{place.sigmas:.3g}σ, {in_units(place.units)} in the last place"
+def in_sigma(sigmas: float) -> str:
+    """With two decimals, while it is small."""
+    return f"{sigmas:.2f}σ" if sigmas < 10_000 else f"{sigmas:.3g}σ"
 
 
 def in_units(units: float) -> str:

@@ -84,7 +84,7 @@ class Record:
     def encoded(self) -> bytes:
         """The file's bytes: the same for the same record."""
         subjects = {name: vars(recorded) for name, recorded in self.subjects.items()}
-        manifest = json.dumps({"facts": self.facts, "subjects": subjects}, sort_keys=True)
+        manifest = json.dumps({"facts": self.facts, "subjects": subjects})
         metadata = {"made by": MADE_BY, "schema": SCHEMA, "manifest": manifest}
         return encode(self.arrays, metadata | {"sha256": _digest(metadata, self.arrays)})
 
