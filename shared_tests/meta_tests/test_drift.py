@@ -212,6 +212,40 @@ def test_causes(fault, words):
     assert any(words.replace(" after", " before") in cause for cause in drift(wrong, BEFORE).causes)
 
 
+class OneInput(Planted):
+    """Takes one array, and gives the gradient of it."""
+
+    inputs = "self"
+
+    def __init__(self, *faults):
+        super().__init__(*faults)
+        self.name = "one"
+
+    def gradients(self, *arguments):
+        found = super().gradients(*arguments)
+        return found | {"queries": found["queries"] + found.pop("keys") + found.pop("values")}
+
+
+def test_causes_of_a_port_of_one_input():
+    """Its gradient is a sum of three, which no variant has: the others tell."""
+    cases = {"self attention": CASES["self attention"]}
+    wrong = OneInput(named("bfloat16-sums (gradient of W_v)"))
+    assert drift(record(OneInput(), cases=cases), record(OneInput(), cases=cases)).holds
+    found = drift(record(OneInput(), cases=cases), record(wrong, cases=cases))
+    words = "as if the sums of gradient of W_v are carried in bfloat16"
+    assert found.causes == [f"one: gradients after, in float32, float64: {words}"]
+
+
+def test_scores_below_those_that_are_claimed_are_not_compared():
+    claiming = type("Claiming", (Planted,), {"lowest_score": -1e6})
+    cases = {name: CASES[name] for name in ("lengths", "scores far below -1e6")}
+    before = record(claiming(), cases=cases)
+    found = drift(before, changed(lambda arrays: [array.__imul__(2) for array in arrays.values()], before))
+    assert {x.case for x in found.moves} == {"lengths"}
+    words = "not compared: right: scores far below -1e6, float32 has scores below those that are claimed, and 1 more"
+    assert words in list(found.lines())
+
+
 def test_numbers_that_are_none():
     """NaN is beyond the gate where a number was, and no move where it was NaN; a masked weight has no noise at all."""
 

@@ -115,6 +115,16 @@ def test_a_byte_edited_anywhere_is_refused(tmp_path):
         assert len(str(error.value).splitlines()) == 1
 
 
+def test_a_header_that_says_the_same_otherwise_is_refused(tmp_path):
+    """Nothing in the file can be another unseen, not even a space."""
+    data, path = record(Planted(), cases=TINY).encoded(), tmp_path / "x.safetensors"
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]), indent=1).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data[8 + length :])
+    with pytest.raises(ValueError, match=r"got one that was changed$"):
+        read_record(path)
+
+
 def test_strangers_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "x.safetensors"
     write_arrays(path, {"x": np.zeros(3)})
