@@ -15,7 +15,7 @@ from shared_tests.cases.case import Trial, draw
 from shared_tests.harness.find import find
 from shared_tests.harness.judge import judge, pairs
 from shared_tests.harness.known import Finding
-from shared_tests.harness.report import Report
+from shared_tests.harness.report import Answers, Report
 from shared_tests.harness.rounding import Expected
 from shared_tests.harness.truth import Expectations, Oracle, Truth
 
@@ -117,12 +117,15 @@ def _together(reports: Sequence[Report], oracle: _Remembering) -> Report:
     names = [name for report in reports for name in report.subjects]
     findings = [finding for report in reports for finding in report.findings]
     about = {name: about for report in reports for name, about in report.about.items()}
-    return Report(names, findings + list(_pairs(reports, oracle)), about)
+    answers: Answers = {}
+    for report in reports:
+        for asked, answered in report.answers.items():
+            answers.setdefault(asked, {}).update(answered)
+    return Report(names, findings + list(_pairs(answers, oracle)), about, answers)
 
 
-def _pairs(reports: Sequence[Report], oracle: _Remembering) -> Iterator[Finding]:
-    for name, case in dict.fromkeys(asked for report in reports for asked in report.answers):
-        answers = {who: answer for report in reports for who, answer in report.answers.get((name, case), {}).items()}
+def _pairs(every: Answers, oracle: _Remembering) -> Iterator[Finding]:
+    for (name, case), answers in every.items():
         if len(answers) > 1:
             truth = oracle.answer(("of", (name, case, "float64", True)))
             yield from pairs(answers, truth, draw(name, case, "float64"))
