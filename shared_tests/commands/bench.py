@@ -15,7 +15,7 @@ from shared_tests.frameworks import OURS
 from shared_tests.harness.find import find
 from shared_tests.storage import write_bytes
 from shared_tests.studies import bench as benchmark
-from shared_tests.studies.installation import versions
+from shared_tests.studies.installation import machine, versions
 
 
 def bench(
@@ -52,7 +52,7 @@ def bench(
             except OSError as error:  # the figures of all others are still written
                 failed.append(str(error))
             bar.update(task, advance=1)
-    facts = benchmark.machine() | {"device": device or "default"} | versions()  # no more: the page is published
+    facts = machine() | {"device": device or "default"} | versions()  # no more: the page is published
     table = Table("subject", "shape", "step", "layer", "ms", "quartiles", "ratio", "share", box=None)
     for one in found:
         table.add_row(*one.cells())

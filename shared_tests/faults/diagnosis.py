@@ -26,6 +26,9 @@ from shared_tests.harness.subject import as_subject, in_words, offers
 Advance = Callable[[str], None]
 FORWARD = [fault for fault in CATALOGUE if fault.kind != "gradients"]
 
+STEPS = 30
+"""How often, about, `diagnose` says what it asks next."""
+
 
 def diagnose(subject: Any, advance: Advance = lambda _: None) -> Diagnosis:
     """Asks a subject, in a fixed order, and says what was found. It need not derive from `Subject`."""

@@ -16,6 +16,9 @@ from shared_tests.faults.search import Search
 from shared_tests.faults.variants import Arrays, Faults, gradients_of, of_gradients, truth
 from shared_tests.harness.subject import Subject
 
+STAGE = "first stage that parts"
+ATTRIBUTES = "What it can be asked and does right, as attributes of the class:"
+
 
 @dataclass(frozen=True)
 class Cause:

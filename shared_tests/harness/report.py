@@ -174,10 +174,15 @@ def _json(verdict: Verdict | None) -> dict[str, Any] | None:
     return asdict(verdict) | {"holds": verdict.holds, "worst": None if verdict.worst == inf else verdict.worst}
 
 
+def in_words(deviation: float) -> str:
+    """A deviation, in sigma: its first digits where it is large."""
+    return f"{deviation:.2f}σ" if deviation < 1000 else f"{deviation:.2g}σ"
+
+
 def describe(cell: Verdict) -> str:
     """A cell in words: the worst deviation, or how many differ, and how many were compared."""
     if cell.worst is not None:
-        words = f"{cell.worst:.2f}σ"
+        words = in_words(cell.worst)
     else:
         words = f"{cell.failed:,} differ" if cell.failed else "exact"
     excused = f", {cell.excused:,} excused" if cell.excused else ""

@@ -39,6 +39,9 @@ def test_verify_a_port(tmp_path):
     assert cells["4.1"] is None
     assert cells["2.1"]["compared"] > 10_000
     assert 0 < cells["2.1"]["worst"] < 8
+    assert sum(cells["2.1"]["histogram"]) == cells["2.1"]["compared"]
+    assert len(cells["2.1"]["histogram"]) == len(report["histogram_edges_sigma"])
+    assert report["histogram_edges_sigma"][-1] == 8
 
 
 def test_verify_a_wrong_port(tmp_path):
