@@ -16,7 +16,8 @@ bench: $(VENV)/ready
 
 # Chromium, in which the tests look at pages; where it cannot be installed, they say that they were skipped.
 browser:
-	command -v chromium chromium-browser google-chrome || { apt-get update --quiet && apt-get install --quiet --yes chromium; }
+	command -v chromium || command -v chromium-browser || command -v google-chrome || \
+		{ apt-get update --quiet && apt-get install --quiet --yes chromium; }
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -37,10 +37,11 @@ def _figures(report: Report) -> dict[str, str]:
     """What stands on top, by name."""
     cells = {of: cell for of, cell in report.cells.items() if cell is not None}
     worst = max((cell.worst for cell in cells.values() if cell.worst is not None), default=0.0)
+    excused = any(cell.excused and cell.histogram for cell in cells.values())
     broken = {clause for (clause, _), cell in cells.items() if not cell.holds}
     return {
         "comparisons": f"{report.compared:,}",
-        "largest deviation" + ", excused aside" * any(cell.excused for cell in cells.values()): in_words(worst),
+        "largest deviation" + ", excused aside" * excused: in_words(worst),
         "clauses that fail": f"{len(broken)} of {len({clause for clause, _ in cells})}",
     }
 
