@@ -20,7 +20,7 @@ from shared_tests.faults.planted import Planted
 from shared_tests.harness.clauses import CLAUSES
 from shared_tests.harness.report import describe
 from shared_tests.studies import page as pages
-from shared_tests.studies.heatmaps import heatmaps
+from shared_tests.studies.attention_maps import heatmaps
 from shared_tests.studies.histograms import histograms
 from shared_tests.studies.verdict_page import verdict_page
 

@@ -8,7 +8,7 @@ from shared_tests.faults import words
 from shared_tests.faults.words import Diagnosis
 from shared_tests.harness.clauses import CLAUSES
 from shared_tests.harness.report import Report, describe, in_words
-from shared_tests.studies.heatmaps import heatmaps
+from shared_tests.studies.attention_maps import heatmaps
 from shared_tests.studies.histograms import histograms
 from shared_tests.studies.page import render
 
