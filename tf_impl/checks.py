@@ -4,7 +4,7 @@ Shapes and dtypes alone decide, so this file is the same in the three packages, 
 letter. A dimension that a graph does not know while it is traced is None, and passes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -121,6 +121,39 @@ def check_fused(need_weights: bool) -> None:
         raise ValueError(
             "need_weights: expected False of FusedDotProductAttention, got True; DotProductAttention has them"
         )
+
+
+def check_batch(batch: object) -> Any:
+    """Returns `batch`; raises TypeError unless it is a tuple or a list, which an array could be taken for."""
+    if not isinstance(batch, (tuple, list)):
+        raise TypeError(f"batches: expected tuples of what the loss takes, got {type(batch).__name__}")
+    return batch
+
+
+def check_importance(gates: list[np.ndarray], depends: bool) -> None:
+    """Raises ValueError unless there was a batch, and the loss of one depended on the layer."""
+    if not gates:
+        raise ValueError("batches: expected at least 1, got 0")
+    if not depends:
+        raise ValueError("loss: expected to depend on the layer that it is given, got gradient 0 of W_o")
+
+
+def check_pruning(heads: Any, num_heads: int) -> list[int]:
+    """Returns the heads that stay; raises unless `heads` names others, each once, and leaves at least one."""
+    if not isinstance(heads, Iterable):
+        raise TypeError(f"heads: expected integers, got {type(heads).__name__}")
+    removed: set[int] = set()
+    for head in heads:
+        if isinstance(head, bool) or not isinstance(head, Integral):
+            raise TypeError(f"heads: expected integers, got {head!r}")
+        if not 0 <= int(head) < num_heads:
+            raise ValueError(f"heads: expected 0 to {num_heads - 1}, got {head}")
+        if int(head) in removed:
+            raise ValueError(f"heads: expected each head once, got {head} twice")
+        removed.add(int(head))
+    if len(removed) == num_heads:
+        raise ValueError(f"heads: expected at least 1 of {num_heads} to stay, got all")
+    return [head for head in range(num_heads) if head not in removed]
 
 
 def check_weights(weights: Mapping[str, Any], expected: Mapping[str, tuple[tuple[int, ...], float]]) -> None:
