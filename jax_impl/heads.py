@@ -34,7 +34,7 @@ def head_importance(
         ValueError: for no batches, a loss of another shape, or one that depends on no head.
 
     >>> layer = MultiHeadAttention(8, 8, 8, num_hiddens=8, num_heads=2, dropout=0.0, rngs=nnx.Rngs(0))
-    >>> x, y = jnp.ones((3, 4, 8)), jnp.zeros((3, 4, 8))
+    >>> x, y = jax.numpy.ones((3, 4, 8)), jax.numpy.zeros((3, 4, 8))
     >>> head_importance(layer, lambda layer, x, y: ((layer(x, x, x) - y) ** 2).mean(), [(x, y)]).shape
     (2,)
     """

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 
-def check_sizes(**sizes: object) -> None:
+def check_sizes(**sizes: Any) -> None:
     """Raises TypeError or ValueError unless every keyword is an integer of at least 1."""
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, Integral):
-            raise TypeError(f"{name}: expected an integer, got {size!r}")
+        _check_integer(name, size)
         if size < 1:
             raise ValueError(f"{name}: expected at least 1, got {size}")
 
@@ -141,16 +140,14 @@ def check_importance(gates: list[np.ndarray], depends: bool) -> None:
 def check_pruning(heads: Any, num_heads: int) -> list[int]:
     """Returns the heads that stay; raises unless `heads` names others, each once, and leaves at least one."""
     if not isinstance(heads, Iterable):
-        raise TypeError(f"heads: expected integers, got {type(heads).__name__}")
-    removed: set[int] = set()
-    for head in heads:
-        if isinstance(head, bool) or not isinstance(head, Integral):
-            raise TypeError(f"heads: expected integers, got {head!r}")
-        if not 0 <= int(head) < num_heads:
+        raise TypeError(f"heads: expected an iterable of integers, got {type(heads).__name__}")
+    removed = list(heads)
+    for head in removed:
+        _check_integer("heads", head)
+        if not 0 <= head < num_heads:
             raise ValueError(f"heads: expected 0 to {num_heads - 1}, got {head}")
-        if int(head) in removed:
-            raise ValueError(f"heads: expected each head once, got {head} twice")
-        removed.add(int(head))
+        if removed.count(head) > 1:
+            raise ValueError(f"heads: expected each head once, got {head} more than once")
     if len(removed) == num_heads:
         raise ValueError(f"heads: expected at least 1 of {num_heads} to stay, got all")
     return [head for head in range(num_heads) if head not in removed]
@@ -175,6 +172,11 @@ def check_weights(weights: Mapping[str, Any], expected: Mapping[str, tuple[tuple
             problems.append(f"{name}: expected finite numbers of at most {largest:.4g}")
     if problems:
         raise ValueError("weights: " + "; ".join(problems))
+
+
+def _check_integer(name: str, x: object) -> None:
+    if isinstance(x, bool) or not isinstance(x, Integral):
+        raise TypeError(f"{name}: expected an integer, got {x!r}")
 
 
 def _shape(name: str, x: Any, kind: str) -> tuple[Any, ...] | None:

@@ -46,7 +46,7 @@ def head_importance(
         for batch in batches:
             value = loss(layer, *check_batch(batch))
             check_array("loss", value, "float")
-            (slope,) = torch.autograd.grad(value, weight, allow_unused=True, materialize_grads=True)
+            slope = _gradient(value, weight)
             depends |= bool(slope.any())
             products = weight.detach().cpu().double() * slope.cpu().double()  # (num_hiddens, heads * head_dim)
             gates.append(products.unflatten(1, (layer.num_heads, layer.head_dim)).sum(dim=(0, 2)).numpy())
@@ -90,6 +90,13 @@ def prune_heads(layer: MultiHeadAttention, heads: Iterable[int]) -> MultiHeadAtt
     pruned.W_o.in_features = len(rows)
     pruned.W_o.weight = _part(pruned.W_o.weight, rows, dim=1)
     return pruned
+
+
+def _gradient(value: Tensor, weight: nn.Parameter) -> Tensor:
+    """Zeros where the value does not depend on the weight, which autograd takes for a mistake."""
+    if not value.requires_grad:
+        return torch.zeros_like(weight)
+    return torch.autograd.grad(value, weight, allow_unused=True, materialize_grads=True)[0]
 
 
 def _part(parameter: Tensor, rows: np.ndarray, dim: int) -> nn.Parameter:

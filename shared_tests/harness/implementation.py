@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -38,6 +39,7 @@ class Implementation(OfFramework):
 
     dtypes = ("float64", "float32", "bfloat16", "float16")
     additive = True
+    pruned = True
     package: ModuleType
     keeps_weights = True
     """Whether a scoring module keeps the attention weights of its last eager call, as the book's does."""
@@ -174,7 +176,8 @@ class Implementation(OfFramework):
         """What a row of the table of refusals calls: a class, a function, or a layer ready to be called."""
         if call in LAYERS:
             name, sizes = LAYERS[call]
-            return self.make(name, **sizes)
+            layer = self.make(name, **sizes)
+            return partial(getattr(self.package, call), layer) if hasattr(self.package, call) else layer
         if "x" in GOOD[call] or "scores" in GOOD[call]:
             function: Callable[..., Any] = getattr(self.package, call)
             return function

@@ -84,7 +84,8 @@ def importance(trial: Trial, stages: Stages) -> Rounded:
     slopes = given["cotangent"].T @ stages["concatenation"].under(given["cotangent"].form)  # (batch, out, heads * d)
     products = (slopes.under(double) * Rounded.exact(trial.parameters["W_o.weight"], double))[:, :, rows]
     errors = products.sum(axis=3).sum(axis=1).errors * np.where(value < 0, -1.0, 1.0)
-    return Rounded(np.abs(value).mean(axis=0), errors.mean(axis=1), double)
+    entries = max(len(value), 1)
+    return Rounded(np.abs(value).sum(axis=0) / entries, errors.sum(axis=1) / entries, double)
 
 
 def _given(trial: Trial, parameters: Parameters | None, direction: str) -> tuple[Stages, Stages]:
