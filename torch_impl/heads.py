@@ -92,7 +92,7 @@ def prune_heads(layer: MultiHeadAttention, heads: Iterable[int]) -> MultiHeadAtt
     return pruned
 
 
-def _gradient(value: Tensor, weight: nn.Parameter) -> Tensor:
+def _gradient(value: Tensor, weight: Tensor) -> Tensor:
     """Zeros where the value does not depend on the weight, which autograd takes for a mistake."""
     if not value.requires_grad:
         return torch.zeros_like(weight)

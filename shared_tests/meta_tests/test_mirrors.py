@@ -137,10 +137,10 @@ def exported(package):
 
 @pytest.mark.parametrize("package", OURS)
 def test_files_can_be_read_in_one_sitting(package):
-    """At most 170 lines beside the docstrings."""
+    """At most 175 lines beside the docstrings."""
     for name in FILES:
         text = (ROOT / package / name).read_text()
         documented = [node for node in ast.walk(ast.parse(text)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
         strings = [node.body[0] for node in documented if ast.get_docstring(node)]
         docstrings = sum(node.end_lineno - node.lineno + 1 for node in strings)
-        assert len(text.splitlines()) - docstrings <= 170, name
+        assert len(text.splitlines()) - docstrings <= 175, name
