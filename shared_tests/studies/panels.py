@@ -68,7 +68,8 @@ def grid(shape: tuple[int, ...], labels: Labels) -> tuple[Figure, Array]:
     """A figure with all that is written, and its (rows, heads) panels, in which nothing is drawn yet."""
     rows, heads, queries, keys = shape
     beside, below = BESIDE + _longest(labels.queries), ABOVE_AND_BELOW + _longest(labels.keys)
-    cell = max(min((WIDTH - beside) / heads, LARGEST_PANEL) / keys, LINE_HEIGHT if labels.keys or labels.queries else 0)
+    room = min((WIDTH - beside) / heads - GAP, LARGEST_PANEL)
+    cell = max(room / keys, LINE_HEIGHT if labels.keys or labels.queries else 0)
     width, height = cell * keys, float(np.clip(cell * queries, 0.5 * LARGEST_PANEL / heads, 2 * cell * keys))
     figure = blank(heads * (width + GAP) + beside, rows * (height + GAP) + below)
     panels: Array = figure.subplots(rows, heads, squeeze=False)
