@@ -20,8 +20,8 @@ Words = Sequence[str] | Sequence[Sequence[str]] | None
 """A text for each position, the same in all rows; or such a list for each row."""
 WIDTH, LARGEST_PANEL, LINE_HEIGHT, LETTER, GAP = 8.3, 1.7, 0.115, 0.06, 0.1
 """Inches: of the figure, which grows where words need more; at most of a panel; of words; between panels."""
-BESIDE, ABOVE_AND_BELOW = 1.3, 0.65
-"""Inches around the panels: labels, titles, numbers and the colour bar; words come on top."""
+BESIDE, ABOVE_AND_BELOW, BAR = 1.3, 0.65, 0.14
+"""Inches around the panels: labels, titles, numbers and the colour bar, which is so wide; words come on top."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,10 @@ def draw_lengths(panels: Array, lengths: Array | None) -> None:
 
 def bar(figure: Figure, images: list[AxesImage], panels: Array, what: str, extend: str = "neither") -> None:
     """One colour bar, at the right of these panels."""
-    drawn = figure.colorbar(images[0], ax=panels, extend=extend, fraction=0.05, pad=0.01, aspect=10 * len(panels))
+    rows = panels[0, 0].get_gridspec().nrows
+    tall, wide = figure.get_figheight() * len(panels) / rows, figure.get_figwidth() - BESIDE
+    drawn = figure.colorbar(
+        images[0], ax=panels, extend=extend, fraction=BAR / wide, pad=0.05 / wide, aspect=tall / BAR
+    )
     drawn.set_label(what, size=8)
     drawn.ax.tick_params(labelsize=7, length=2)
