@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 heads = typer.Typer(no_args_is_help=True, help="See what the heads of a layer attend to.")
-NumbersOption = list[int] | None
+Numbers = list[int] | None
 
 
 @heads.callback()
@@ -46,10 +46,10 @@ def show(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The file .png, .svg or .pdf to write.")],
     subject: SubjectOption = None,
     row: Annotated[
-        NumbersOption, typer.Option(help="Only this row, counted from 1. Repeat for more. Of several subjects: one.")
+        Numbers, typer.Option(help="Only this row, counted from 1. Repeat for more. Of several subjects: one.")
     ] = None,
     head: Annotated[
-        NumbersOption, typer.Option(help="Only this head, counted from 1, as in the titles. Repeat for more.")
+        Numbers, typer.Option(help="Only this head, counted from 1, as in the titles. Repeat for more.")
     ] = None,
     sentence: Annotated[str | None, typer.Option(help="What minilm reads.")] = None,
     queries: Annotated[str | None, typer.Option(help="Words of the queries, separated by spaces.")] = None,
@@ -78,9 +78,7 @@ def show(
     console.print(f"{out}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _of_example(
-    example: Example, names: list[str], row: NumbersOption, head: NumbersOption, words: dict[str, Any]
-) -> Figure:
+def _of_example(example: Example, names: list[str], row: Numbers, head: Numbers, words: dict[str, Any]) -> Figure:
     """One subject: all its rows; several: one row of each."""
     if len(set(names)) < len(names):
         raise ValueError(f"--subject: expected different names, got {', '.join(names)}")
@@ -107,7 +105,7 @@ def _of_example(
     return show_heads(weights, row_labels=[example.row_labels[i] for i in rows], **words)
 
 
-def _of_file(path: Path, row: NumbersOption, head: NumbersOption, words: dict[str, Any]) -> Figure:
+def _of_file(path: Path, row: Numbers, head: Numbers, words: dict[str, Any]) -> Figure:
     arrays = read_arrays(path)
     if "attention_weights" not in arrays:
         raise ValueError(f"{path}: expected an array attention_weights, got {', '.join(arrays) or 'none'}")
@@ -118,7 +116,7 @@ def _of_file(path: Path, row: NumbersOption, head: NumbersOption, words: dict[st
     return show_heads(weights[rows][:, columns], valid_lens=lengths, titles=titles(columns), **words)
 
 
-def chosen(option: str, numbers: NumbersOption, of: int) -> Array:
+def chosen(option: str, numbers: Numbers, of: int) -> Array:
     """Positions from 0, of numbers that count from 1; all if none are given."""
     if unknown := [number for number in numbers or () if not 1 <= number <= of]:
         raise ValueError(f"{option}: expected a number from 1 to {of}, got {unknown[0]}")

@@ -78,9 +78,9 @@ def test_leave_one_out_by_hand():
 @pytest.mark.parametrize(
     ("weights", "lengths", "words"),
     [
-        (WEIGHTS[0], None, "attention_weights: expected floating numbers (batch, heads, queries, keys), none of them"),
-        (WEIGHTS[:, :, :0], None, "got float64 (1, 3, 0, 6)"),
-        (WEIGHTS.astype(int), None, "got int64 (1, 3, 4, 6)"),
+        (WEIGHTS[0], None, "attention_weights: expected floats of shape (batch, heads, queries, keys), each"),
+        (WEIGHTS[:, :, :0], None, "got float64 of shape (1, 3, 0, 6)"),
+        (WEIGHTS.astype(int), None, "got int64 of shape (1, 3, 4, 6)"),
         (
             WEIGHTS,
             np.array([3, 2]),

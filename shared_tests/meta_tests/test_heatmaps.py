@@ -105,7 +105,7 @@ def test_nan_is_drawn_and_takes_no_part_in_the_scale():
     [
         (
             {"attention_weights": WEIGHTS[0]},
-            "attention_weights: expected floating numbers (rows, heads, queries, keys)",
+            "attention_weights: expected floats of shape (rows, heads, queries, keys)",
         ),
         ({"valid_lens": [3]}, "valid_lens: expected (rows,) or (rows, queries) of (2, 5, 4, 6), got shape (1,)"),
         ({"valid_lens": [3.0, 2.0]}, "valid_lens: expected integers, got float64"),
@@ -243,7 +243,7 @@ BAD = [
     (["bad.safetensors", "x.png"], "bad.safetensors: expected a safetensors file, got one that is truncated or"),
     (["other.safetensors", "x.png"], "other.safetensors: expected an array attention_weights, got weights"),
     (["other.safetensors", "x.png", "--subject", "jax_impl"], "--subject: expected with book, digits, minilm, got oth"),
-    (["rank3.safetensors", "x.png"], "attention_weights: expected floating numbers (rows, heads, queries, keys), none"),
+    (["rank3.safetensors", "x.png"], "attention_weights: expected floats of shape (rows, heads, queries, keys), each"),
     (["book", "x.png", "--subject", "port.py:Breaks"], "Breaks: expected attention weights, got RuntimeError: no luck"),
     (
         ["book", "x.png", "--subject", "port.py:Narrow"],

@@ -86,8 +86,8 @@ def as_weights(attention_weights: Any, first: str = "batch") -> Array:
     weights: Array = np.asarray(attention_weights)
     if weights.ndim != 4 or weights.dtype.kind != "f" or not weights.size:
         raise ValueError(
-            f"attention_weights: expected floating numbers ({first}, heads, queries, keys), none of them 0, "
-            f"got {weights.dtype} {weights.shape}"
+            f"attention_weights: expected floats of shape ({first}, heads, queries, keys), each at least 1, "
+            f"got {weights.dtype} of shape {weights.shape}"
         )
     return weights.astype(np.float64)
 
