@@ -1,4 +1,7 @@
-"""The conformance suite, and what a port's own tests import: `from shared_tests import Subject, diagnose, judge`."""
+"""The conformance suite, and what a port's own tests import: `from shared_tests import Subject, diagnose, judge`.
+
+Beside these, what shows and measures heads from their attention weights.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -7,9 +10,19 @@ if TYPE_CHECKING:
     from shared_tests.faults.diagnosis import diagnose
     from shared_tests.harness.judge import judge
     from shared_tests.harness.subject import Subject
+    from shared_tests.studies.heads import confidence, entropy, leave_one_out
+    from shared_tests.studies.heatmaps import show_heads
 
-__all__ = ["Subject", "diagnose", "judge"]
-MODULES = {"Subject": "harness.subject", "diagnose": "faults.diagnosis", "judge": "harness.judge"}
+__all__ = ["Subject", "confidence", "diagnose", "entropy", "judge", "leave_one_out", "show_heads"]
+MODULES = {
+    "Subject": "harness.subject",
+    "confidence": "studies.heads",
+    "diagnose": "faults.diagnosis",
+    "entropy": "studies.heads",
+    "judge": "harness.judge",
+    "leave_one_out": "studies.heads",
+    "show_heads": "studies.heatmaps",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ from shared_tests.commands.convert import convert
 from shared_tests.commands.diagnose import diagnose
 from shared_tests.commands.doctor import doctor
 from shared_tests.commands.faults import faults
+from shared_tests.commands.heads import heads
 from shared_tests.commands.verify import verify
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -33,6 +34,7 @@ app.command(epilog="Example: trihead bench --subject jax_impl --plot bench.svg")
 app.command(
     epilog="Example: trihead convert model.safetensors layer.safetensors --to book --prefix encoder.layer.0.attention"
 )(convert)
+app.add_typer(heads, name="heads", epilog="Example: trihead heads show book heads.png")
 
 
 def main() -> None:

@@ -71,8 +71,8 @@ class _Remembering(Oracle):
         if question not in self._answers:
             method, arguments = question
             if method == "of":
-                name, case, dtype, gradients = arguments
-                self._answers[question] = self.of(draw(name, case, dtype), gradients)
+                name, case, dtype, *asked = arguments
+                self._answers[question] = self.of(draw(name, case, dtype), *asked)
             else:
                 self._answers[question] = self.of_training(*arguments)
         return self._answers[question]
@@ -84,8 +84,8 @@ class _Asking(Oracle):
     def __init__(self, pipe: Connection) -> None:
         self._pipe, self._lock = pipe, Lock()
 
-    def of(self, trial: Trial, gradients: bool) -> Truth:
-        return self._ask("of", trial.name, trial.case, trial.dtype, gradients)
+    def of(self, trial: Trial, gradients: bool, heads: bool = False) -> Truth:
+        return self._ask("of", trial.name, trial.case, trial.dtype, gradients, heads)
 
     def of_training(self, optimizer: str, dtype: str) -> list[tuple[Expected, Expectations]]:
         return self._ask("of_training", optimizer, dtype)
@@ -127,5 +127,5 @@ def _together(reports: Sequence[Report], oracle: _Remembering) -> Report:
 def _pairs(every: Answers, oracle: _Remembering) -> Iterator[Finding]:
     for (name, case), answers in every.items():
         if len(answers) > 1:
-            truth = oracle.answer(("of", (name, case, "float64", True)))
+            truth = oracle.answer(("of", (name, case, "float64", True, True)))
             yield from pairs(answers, truth, draw(name, case, "float64"))

@@ -224,10 +224,11 @@ def test_a_class_that_is_no_port(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["verify"], ["diagnose"], ["faults"], ["cases"], ["convert"], ["calibrate"], ["doctor"], ["bench"]]
+    "command",
+    ["", "verify", "diagnose", "faults", "cases", "convert", "calibrate", "doctor", "bench", "heads", "heads show"],
 )
 def test_help_has_an_example(command):
-    result = trihead(*command, "--help")
+    result = trihead(*command.split(), "--help")
     assert result.returncode == 0
     assert "trihead" in result.stdout
     assert not command or "Example: " in result.stdout
