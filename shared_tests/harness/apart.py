@@ -13,7 +13,7 @@ from typing import Any
 
 from shared_tests.cases.case import Trial, draw
 from shared_tests.harness.find import find
-from shared_tests.harness.judge import judge, pairs
+from shared_tests.harness.judge import OF_HEADS, judge, pairs
 from shared_tests.harness.known import Finding
 from shared_tests.harness.report import Answers, Report
 from shared_tests.harness.rounding import Expected
@@ -127,5 +127,5 @@ def _together(reports: Sequence[Report], oracle: _Remembering) -> Report:
 def _pairs(every: Answers, oracle: _Remembering) -> Iterator[Finding]:
     for (name, case), answers in every.items():
         if len(answers) > 1:
-            truth = oracle.answer(("of", (name, case, "float64", True, True)))
+            truth = oracle.answer(("of", (name, case, "float64", True, name in OF_HEADS)))
             yield from pairs(answers, truth, draw(name, case, "float64"))
