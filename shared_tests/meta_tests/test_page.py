@@ -179,7 +179,7 @@ def test_maps_are_of_the_book_and_differ_by_noise(holding):
     maps = heatmaps(holding)
     assert maps.case == "book"
     assert [row.title for row in maps.rows] == ["oracle", "one", "two", "three", "largest difference between two"]
-    assert maps.columns == [f"head {i}" for i in range(5)]
+    assert maps.columns == [f"Head {i}" for i in range(1, 6)]
     oracle, one, *_, difference = maps.rows
     np.testing.assert_allclose(one.values, oracle.values, atol=1e-15)
     assert oracle.values.shape == (5, 4, 6)

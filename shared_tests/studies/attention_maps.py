@@ -56,7 +56,7 @@ def heatmaps(report: Report) -> Heatmaps:
     expected = _expected(truth, shown[asked])
     alike = {name: _of_entry(array) for name, array in shown[asked].items() if array.shape == expected.value.shape}
     absent = {name: _why(shown[asked].get(name), expected) for name in report.subjects if name not in alike}
-    columns = ["all heads"] if expected is truth.averaged else [f"head {i}" for i in range(expected.value.shape[1])]
+    columns = ["all heads"] if expected is truth.averaged else [f"Head {i + 1}" for i in range(expected.value.shape[1])]
     rows = _rows(alike, _of_entry(expected.value), _of_entry(expected.sigma)) if alike else []
     return Heatmaps(asked[0], columns, rows, absent)
 
