@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: verify test bench lint format
+.PHONY: verify test bench browser lint format
 
 verify: $(VENV)/ready
 	$(BIN)/trihead verify
@@ -13,6 +13,11 @@ test: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/trihead bench --page docs/benchmarks.md --plot docs/benchmarks.svg
+
+# Chromium, in which the tests look at pages; where it cannot be installed, they say that they were skipped.
+browser:
+	command -v chromium || command -v chromium-browser || command -v google-chrome || \
+		{ apt-get update --quiet && apt-get install --quiet --yes chromium; }
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

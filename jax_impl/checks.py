@@ -4,18 +4,17 @@ Shapes and dtypes alone decide, so this file is the same in the three packages, 
 letter. A dimension that a graph does not know while it is traced is None, and passes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
 
-def check_sizes(**sizes: object) -> None:
+def check_sizes(**sizes: Any) -> None:
     """Raises TypeError or ValueError unless every keyword is an integer of at least 1."""
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, Integral):
-            raise TypeError(f"{name}: expected an integer, got {size!r}")
+        _check_integer(name, size)
         if size < 1:
             raise ValueError(f"{name}: expected at least 1, got {size}")
 
@@ -123,6 +122,37 @@ def check_fused(need_weights: bool) -> None:
         )
 
 
+def check_batch(batch: object) -> Any:
+    """Returns `batch`; raises TypeError unless it is a tuple or a list, which an array could be taken for."""
+    if not isinstance(batch, (tuple, list)):
+        raise TypeError(f"batches: expected tuples of what the loss takes, got {type(batch).__name__}")
+    return batch
+
+
+def check_importance(gates: list[np.ndarray], depends: bool) -> None:
+    """Raises ValueError unless there was a batch, and the loss of one depended on the layer."""
+    if not gates:
+        raise ValueError("batches: expected at least 1, got 0")
+    if not depends:
+        raise ValueError("loss: expected to depend on the layer that it is given, got gradient 0 of W_o")
+
+
+def check_pruning(heads: Any, num_heads: int) -> list[int]:
+    """Returns the heads that stay; raises unless `heads` names others, each once, and leaves at least one."""
+    if not isinstance(heads, Iterable):
+        raise TypeError(f"heads: expected an iterable of integers, got {type(heads).__name__}")
+    removed = list(heads)
+    for head in removed:
+        _check_integer("heads", head)
+        if not 0 <= head < num_heads:
+            raise ValueError(f"heads: expected 0 to {num_heads - 1}, got {head}")
+        if removed.count(head) > 1:
+            raise ValueError(f"heads: expected each head once, got {head} more than once")
+    if len(removed) == num_heads:
+        raise ValueError(f"heads: expected at least 1 of {num_heads} to stay, got all")
+    return [head for head in range(num_heads) if head not in removed]
+
+
 def check_weights(weights: Mapping[str, Any], expected: Mapping[str, tuple[tuple[int, ...], float]]) -> None:
     """Raises one ValueError that names all that is wrong with {name: array}.
 
@@ -142,6 +172,11 @@ def check_weights(weights: Mapping[str, Any], expected: Mapping[str, tuple[tuple
             problems.append(f"{name}: expected finite numbers of at most {largest:.4g}")
     if problems:
         raise ValueError("weights: " + "; ".join(problems))
+
+
+def _check_integer(name: str, x: object) -> None:
+    if isinstance(x, bool) or not isinstance(x, Integral):
+        raise TypeError(f"{name}: expected an integer, got {x!r}")
 
 
 def _shape(name: str, x: Any, kind: str) -> tuple[Any, ...] | None:

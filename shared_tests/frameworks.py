@@ -41,7 +41,7 @@ FRAMEWORKS = (
         call="forward",
         tensor="Tensor",
         arguments=frozenset({"device", "dtype", "inplace"}),
-        functions=frozenset({"_is_plain", "as_lengths", "extra_repr"}),
+        functions=frozenset({"_gradient", "_is_plain", "_part", "as_lengths", "extra_repr"}),
     ),
     Framework(
         package="jax_impl",
@@ -52,7 +52,7 @@ FRAMEWORKS = (
         call="__call__",
         tensor="Array",
         arguments=frozenset({"rngs", "dtype", "param_dtype"}),
-        functions=frozenset({"_rngs"}),
+        functions=frozenset({"_part", "_rngs"}),
     ),
     Framework(
         package="tf_impl",

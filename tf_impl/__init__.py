@@ -7,6 +7,7 @@ if keras.backend.backend() != "tensorflow":
 
 from tf_impl.attention import AdditiveAttention, DotProductAttention, masked_softmax
 from tf_impl.fused import FusedDotProductAttention
+from tf_impl.heads import head_importance, prune_heads
 from tf_impl.multihead import MultiHeadAttention, transpose_output, transpose_qkv
 from tf_impl.weights import export_weights, load_weights
 
@@ -16,8 +17,10 @@ __all__ = [
     "FusedDotProductAttention",
     "MultiHeadAttention",
     "export_weights",
+    "head_importance",
     "load_weights",
     "masked_softmax",
+    "prune_heads",
     "transpose_output",
     "transpose_qkv",
 ]

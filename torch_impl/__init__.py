@@ -2,6 +2,7 @@
 
 from torch_impl.attention import AdditiveAttention, DotProductAttention, masked_softmax
 from torch_impl.fused import FusedDotProductAttention
+from torch_impl.heads import head_importance, prune_heads
 from torch_impl.multihead import MultiHeadAttention, transpose_output, transpose_qkv
 from torch_impl.weights import export_weights, load_weights
 
@@ -11,8 +12,10 @@ __all__ = [
     "FusedDotProductAttention",
     "MultiHeadAttention",
     "export_weights",
+    "head_importance",
     "load_weights",
     "masked_softmax",
+    "prune_heads",
     "transpose_output",
     "transpose_qkv",
 ]

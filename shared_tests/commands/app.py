@@ -14,6 +14,7 @@ from shared_tests.commands.diagnose import diagnose
 from shared_tests.commands.doctor import doctor
 from shared_tests.commands.drift import drift
 from shared_tests.commands.faults import faults
+from shared_tests.commands.heads import heads
 from shared_tests.commands.record import record
 from shared_tests.commands.verify import verify
 
@@ -37,6 +38,7 @@ app.command(epilog="Example: trihead bench --subject jax_impl --plot bench.svg")
 app.command(
     epilog="Example: trihead convert model.safetensors layer.safetensors --to book --prefix encoder.layer.0.attention"
 )(convert)
+app.add_typer(heads, name="heads", epilog="Example: trihead heads show book heads.png")
 
 
 def main() -> None:

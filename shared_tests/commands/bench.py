@@ -15,7 +15,9 @@ from shared_tests.frameworks import OURS
 from shared_tests.harness.find import find
 from shared_tests.storage import write_bytes
 from shared_tests.studies import bench as benchmark
-from shared_tests.studies.installation import versions
+from shared_tests.studies import figures
+from shared_tests.studies.installation import machine, versions
+from shared_tests.studies.plot import draw_sweep
 
 
 def bench(
@@ -38,7 +40,7 @@ def bench(
     if plot is not None:
         if plot.suffix not in (".svg", ".png"):
             raise ValueError(f"--plot: expected a file .svg or .png, got {plot}")
-        from shared_tests.studies.plot import draw_sweep  # matplotlib is an extra
+        figures.require()  # before anything is measured
     for name in names if device else ():
         find(name, device)  # refused before anything is measured
     jobs = benchmark.jobs(names, sweep, device)
@@ -52,7 +54,7 @@ def bench(
             except OSError as error:  # the figures of all others are still written
                 failed.append(str(error))
             bar.update(task, advance=1)
-    facts = benchmark.machine() | {"device": device or "default"} | versions()  # no more: the page is published
+    facts = machine() | {"device": device or "default"} | versions()  # no more: the page is published
     table = Table("subject", "shape", "step", "layer", "ms", "quartiles", "ratio", "share", box=None)
     for one in found:
         table.add_row(*one.cells())
@@ -62,7 +64,7 @@ def bench(
     if page is not None:
         write_bytes(page, benchmark.as_markdown(found, facts).encode())
     if plot is not None:
-        write_bytes(plot, draw_sweep(found, plot.suffix.removeprefix(".")))
+        write_bytes(plot, draw_sweep(found, plot.suffix))
     for line in failed:
         print(f"trihead: {line}", file=sys.stderr)
     raise typer.Exit(1 if failed else 0)

@@ -17,8 +17,9 @@ from shared_tests.commands.terminal import (
     programs_of,
     progress,
 )
+from shared_tests.faults.diagnosis import STEPS
 from shared_tests.faults.diagnosis import diagnose as examine
-from shared_tests.faults.words import as_attributes
+from shared_tests.faults.words import ATTRIBUTES, STAGE, as_attributes
 from shared_tests.harness.find import find
 from shared_tests.storage import write_bytes
 
@@ -40,13 +41,13 @@ def diagnose(
     if len(names) != 1:
         raise ValueError(f"diagnose: expected one of --subject and --answers, got {len(names)}")
     found = find(names[0], device, programs_of(cache))
-    with progress("diagnose", 30) as (bar, task):
+    with progress("diagnose", STEPS) as (bar, task):
         diagnosis = examine(found, lambda what: bar.update(task, advance=1, description=what))
     lines = diagnosis.words.splitlines()
     if diagnosis.stage:
-        lines += [f"first stage that parts: {diagnosis.stage}"]
+        lines += [f"{STAGE}: {diagnosis.stage}"]
     if attributes := as_attributes(diagnosis.claims, found):
-        lines += ["", "What it can be asked and does right, as attributes of the class:", *attributes]
+        lines += ["", ATTRIBUTES, *attributes]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if json_file is not None:

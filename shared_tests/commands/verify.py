@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,8 @@ from shared_tests.commands.terminal import (
     programs_of,
     progress,
 )
+from shared_tests.faults.diagnosis import STEPS, diagnose
+from shared_tests.faults.words import as_attributes
 from shared_tests.frameworks import OURS
 from shared_tests.harness.apart import judge_apart
 from shared_tests.harness.clauses import CLAUSES
@@ -30,6 +33,9 @@ from shared_tests.harness.judge import TRAININGS, judge
 from shared_tests.harness.known import read_known
 from shared_tests.harness.report import Report, describe
 from shared_tests.storage import write_bytes
+from shared_tests.studies.installation import machine, versions
+from shared_tests.studies.page import templates
+from shared_tests.studies.verdict_page import Diagnosed, verdict_page
 
 
 def verify(
@@ -39,25 +45,22 @@ def verify(
     known: Annotated[
         Path | None, typer.Option("--known", help="A TOML file of differences that are known, checked strictly.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write a page: table, figures, and of what fails the diagnosis.")
+    ] = None,
     device: DeviceOption = None,
     cache: CacheOption = True,
 ) -> None:
     """Judge subjects on every case and print the parity table; exit 0 if all holds, 1 if not, 2 on bad use."""
-    check_writable("--json", json_file)
+    for option, path in {"--json": json_file, "--html": html}.items():
+        check_writable(option, path)
+    if html is not None:
+        templates()  # if jinja2 is missing, that is said before the long run
     names, programs = names_of(subject, answers) or OURS, programs_of(cache)
     if len(set(names)) < len(names):
         raise ValueError(f"--subject: expected different names, got {', '.join(names)}")
     entries = [] if known is None else read_known(known)
-    trials = sum(len(case.dtypes) for case in (CASES | REAL).values()) + len(TRAININGS)
-    with progress("verify", trials * len(names)) as (bar, task):
-
-        def advance(what: str) -> None:
-            bar.update(task, advance=1, description=what)
-
-        if len(names) == 1:
-            report = judge(find(names[0], device, programs), known=known, advance=advance)
-        else:
-            report = judge_apart(names, device, programs, advance, known)
+    report = _judged(names, device, programs, known)
     if len(set(report.subjects)) < len(names):
         raise ValueError(f"--subject: expected different names, got {', '.join(report.subjects)}")
     if strangers := {entry.subject for entry in entries} - {"any", *report.subjects}:
@@ -65,7 +68,33 @@ def verify(
     print_report(report)
     if json_file is not None:
         write_bytes(json_file, json.dumps(report.as_json(), indent=1, allow_nan=False).encode())
+    if html is not None:
+        failing = [name for name, judged in zip(names, report.subjects, strict=True) if judged in report.failing]
+        write_bytes(html, verdict_page(report, _diagnosed(failing, device, programs), machine() | versions()))
     raise typer.Exit(0 if report.holds else 1)
+
+
+def _judged(names: Sequence[str], device: str | None, programs: Path | None, known: Path | None) -> Report:
+    trials = sum(len(case.dtypes) for case in (CASES | REAL).values()) + len(TRAININGS)
+    with progress("verify", trials * len(names)) as (bar, task):
+
+        def advance(what: str) -> None:
+            bar.update(task, advance=1, description=what)
+
+        if len(names) == 1:
+            return judge(find(names[0], device, programs), known=known, advance=advance)
+        return judge_apart(names, device, programs, advance, known)
+
+
+def _diagnosed(failing: Sequence[str], device: str | None, programs: Path | None) -> list[Diagnosed]:
+    """Of each subject that fails, by its name for `find`: the diagnosis, and the attributes to paste."""
+    found: list[Diagnosed] = []
+    with progress("diagnose", STEPS * len(failing)) as (bar, task):
+        for name in failing:
+            subject = find(name, device, programs)
+            diagnosis = diagnose(subject, lambda what: bar.update(task, advance=1, description=what))
+            found.append((diagnosis, as_attributes(diagnosis.claims, subject)))
+    return found
 
 
 def print_report(report: Report) -> None:

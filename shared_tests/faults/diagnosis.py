@@ -16,7 +16,7 @@ from shared_tests.faults.fit import fit
 from shared_tests.faults.gradients import of_gradients
 from shared_tests.faults.of_softmax import UNIFORM
 from shared_tests.faults.port import Port
-from shared_tests.faults.probes import Probe, empty_rows, isolating, plain, with_lengths
+from shared_tests.faults.probes import Probe, empty_rows, isolating, plain, with_lengths, without_a_head
 from shared_tests.faults.refusals import refused
 from shared_tests.faults.search import Search
 from shared_tests.faults.variants import truth
@@ -25,6 +25,9 @@ from shared_tests.harness.subject import as_subject, in_words, offers
 
 Advance = Callable[[str], None]
 FORWARD = [fault for fault in CATALOGUE if fault.kind != "gradients"]
+
+STEPS = 30
+"""How often, about, `diagnose` says what it asks next."""
 
 
 def diagnose(subject: Any, advance: Advance = lambda _: None) -> Diagnosis:
@@ -113,12 +116,14 @@ class Examination:
         yield from (domain.probe(widths=widths) for widths in domain.widths if widths != "one width")
 
     def _further(self) -> Iterator[Probe]:
-        """What asks for more than masks and widths: large scores, additive scoring, rows without a key, float32."""
+        """What asks for more than masks and widths: large scores, additive scoring, a head less, rows without a key."""
         domain = self.domain
         kinds = [kind for kind in ("none", "lengths per query", "lengths", "causal") if kind in domain.kinds]
         yield domain.probe(spread=40.0)
         if self.port.subject.additive:
             yield plain(domain.dtype, "distinct widths", False, "lengths", additive=True)
+        if self.port.subject.pruned:
+            yield without_a_head(domain.probe())
         yield from self._rows(domain.dtype)
         for dtype in domain.dtypes[1:]:
             yield from (domain.probe(kind, dtype=dtype) for kind in kinds[:2])

@@ -69,6 +69,12 @@ def with_lengths(probe: Probe, name: str, *lengths: Any) -> Probe:
     return Probe(f"{probe.name}: {name}", replace(probe.trial, valid_lens=np.array(lengths)))
 
 
+@cache
+def without_a_head(probe: Probe) -> Probe:
+    """The same layer without its second head: two heads, together not as wide as the output."""
+    return Probe(f"{probe.name}: without a head", probe.trial.without_heads([1]))
+
+
 def empty_rows(probe: Probe) -> Iterator[Probe]:
     """The same, with some and with all rows left without a key."""
     lengths = probe.trial.valid_lens

@@ -8,7 +8,7 @@ import numpy as np
 
 from shared_tests.faults.domain import Domain
 from shared_tests.faults.port import Port
-from shared_tests.faults.probes import Probe
+from shared_tests.faults.probes import Probe, without_a_head
 from shared_tests.faults.variants import Faults, runs
 from shared_tests.faults.words import Cause
 
@@ -47,6 +47,8 @@ def _claimed(port: Port, domain: Domain) -> Iterator[tuple[str, Probe]]:
     biases = {"any": [False, True], "never": [False], "always": [True]}[port.subject.bias]
     yield from (("bias-refused", domain.probe(bias=bias)) for bias in biases if bias not in domain.biases)
     yield from (("lengths-refused", domain.probe(kind)) for kind in port.subject.masks if kind not in domain.kinds)
+    if port.subject.pruned and port.ask(without_a_head(domain.probe())) is None:
+        yield "pruned-refused", without_a_head(domain.probe())
     for dtype in port.subject.dtypes:
         if dtype not in domain.dtypes:
             yield "dtype-refused", domain.probe(dtype=dtype)

@@ -11,10 +11,13 @@ import numpy as np
 from shared_tests.faults.domain import Domain
 from shared_tests.faults.fit import fit
 from shared_tests.faults.port import Port
-from shared_tests.faults.probes import Probe
+from shared_tests.faults.probes import Probe, without_a_head
 from shared_tests.faults.search import Search
 from shared_tests.faults.variants import Arrays, Faults, gradients_of, of_gradients, truth
 from shared_tests.harness.subject import Subject
+
+STAGE = "first stage that parts"
+ATTRIBUTES = "What it can be asked and does right, as attributes of the class:"
 
 
 @dataclass(frozen=True)
@@ -147,10 +150,12 @@ def claims_of(
     ids = {cause.fault for cause in causes} | {fault.id for fault in search.base}
     own = search.base + tuple(f for f in search.left[0] if f.kind == "rows" or f.id == "attention-weights-averaged")
 
-    def right(probes: dict[Any, Probe]) -> list[Any]:
+    def fitting(probes: dict[Any, Probe]) -> list[Any]:
         answers = {option: port.ask(probe) for option, probe in probes.items()}
-        fitting = [o for o, answer in answers.items() if answer and fit(own, probes[o], answer)]
-        return fitting or list(probes)
+        return [o for o, answer in answers.items() if answer and fit(own, probes[o], answer)]
+
+    def right(probes: dict[Any, Probe]) -> list[Any]:
+        return fitting(probes) or list(probes)
 
     dtypes = right({d: domain.probe(dtype=d) for d in domain.dtypes})
     dtype = dtypes[0]
@@ -168,6 +173,7 @@ def claims_of(
         "bias": "any" if len(biases) == 2 else "always" if biases[0] else "never",
         "masks": tuple(kinds),
         "additive": port.subject.additive,
+        "pruned": port.subject.pruned and bool(fitting({True: without_a_head(domain.probe())})),
         "empty": "empty-refused" not in ids and port.subject.empty,
         "attention_weights": "averaged" if "attention-weights-averaged" in ids else weights,
         "rows_without_key": _of_rows(port, ids, bool({"lengths", "lengths per query"} & set(kinds))),

@@ -237,3 +237,34 @@ def test_exported_layer_is_the_compiled_one(scoring):
     inputs = (*draw(2), LENS)
     exported = jax.export.deserialize(jax.export.export(attend)(*inputs).serialize())
     equal(exported.call(*inputs), attend(*inputs))
+
+
+@scorings
+def test_pruned_layer_keeps_mode_and_metadata_of_parameters(scoring):
+    layer = make(scoring, 0.5, bias=True)
+    layer.train()
+    layer.W_k.kernel.set_metadata(out_sharding=(None, "model"))
+    pruned = jax_impl.prune_heads(layer, [1])
+    assert pruned.W_k.kernel.get_metadata()["out_sharding"] == (None, "model")
+    assert not pruned.attention.dropout.deterministic
+    assert (pruned.W_q.out_features, pruned.W_o.in_features) == (8, 8)
+    assert layer.W_q.kernel.shape == (5, 12)
+
+
+def test_loss_that_does_not_use_the_layer_it_is_given_is_refused():
+    """A model in a closure is no function of the layer: JAX's gradient would be 0, and nothing would say so."""
+    layer, inputs = make(), draw(2)
+    model = nnx.Sequential(lambda *inputs: layer(*inputs), nnx.Linear(12, 1, rngs=nnx.Rngs(0)))
+    with pytest.raises(ValueError, match="loss: expected to depend on the layer that it is given"):
+        jax_impl.head_importance(layer, lambda _, *inputs: model(*inputs).sum(), [inputs])
+
+
+@scorings
+def test_importance_is_the_same_with_a_compiled_loss(scoring):
+    layer, inputs = make(scoring), draw(2)
+
+    def loss(layer, *inputs):
+        return (layer(*inputs, LENS) ** 2).sum()
+
+    eager, compiled = (jax_impl.head_importance(layer, f, [inputs]) for f in (loss, jax.jit(loss)))
+    close(compiled, eager)

@@ -289,3 +289,39 @@ def test_graph_of_unknown_sizes_is_the_layer(scoring, how):
     attend = how(lambda *x: layer(*x), input_signature=[*signature, tf.TensorSpec([None, None], tf.int64)])
     for x in (inputs, [x[:1] for x in inputs]):
         close(attend(*x), layer(*x))
+
+
+@scorings
+def test_pruned_layer_keeps_policy_name_and_whether_it_is_trained(scoring):
+    layer = make(scoring, dropout=0.5, dtype="mixed_bfloat16", bias=True, name="reader")
+    layer.trainable = False
+    pruned = tf_impl.prune_heads(layer, [1])
+    assert pruned.dtype_policy.name == "mixed_bfloat16"
+    assert pruned.W_q.kernel.dtype == "float32"
+    assert pruned.name == "reader"
+    assert not pruned.trainable
+    assert pruned.W_q.kernel.shape == (5, 8)
+    assert layer.W_q.kernel.shape == (5, 12)
+    equal(pruned.W_o.bias.numpy(), layer.W_o.bias.numpy())
+
+
+@scorings
+@runs
+def test_importance_of_a_frozen_layer_however_the_loss_is_run(scoring, how):
+    layer, inputs = make(scoring), draw()
+
+    def loss(layer, *inputs):
+        return tf.reduce_sum(layer(*inputs, LENS) ** 2)
+
+    expected = tf_impl.head_importance(layer, loss, [inputs])
+    layer.trainable = False
+    close(tf_impl.head_importance(layer, how(loss), [inputs]), expected)
+
+
+def test_pruned_layer_is_saved_and_loaded(tmp_path):
+    layer = make(bias=True)
+    pruned = tf_impl.prune_heads(layer, [0])
+    model = functional(pruned)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    equal(loaded(draw()), pruned(*draw()))

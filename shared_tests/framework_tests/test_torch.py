@@ -262,3 +262,69 @@ def test_checkpoint_draws_the_same_mask_again(scoring, reentrant):
         for x in inputs:
             x.grad = None
     equal(*found)
+
+
+@scorings
+def test_pruned_layer_keeps_mode_frozen_parameters_and_hooks(scoring):
+    layer, calls = make(scoring, dropout=0.5, bias=True).train(), []
+    layer.W_k.weight.requires_grad_(False)
+    layer.W_v.bias.requires_grad_(False)
+    layer.register_forward_hook(lambda *_: calls.append(1))
+    pruned = torch_impl.prune_heads(layer, [1])
+    assert pruned.training
+    assert pruned.attention.training
+    frozen = [name for name, parameter in pruned.named_parameters() if not parameter.requires_grad]
+    assert frozen == ["W_k.weight", "W_v.bias"]
+    assert all(parameter.is_leaf for parameter in pruned.parameters())
+    pruned(*draw(2), LENS)
+    assert calls == [1]
+    assert (pruned.W_q.out_features, pruned.W_o.in_features) == (8, 8)
+    assert layer.W_q.weight.shape == (12, 5)
+    before = [parameter.clone() for parameter in layer.parameters()]
+    torch.optim.SGD(pruned.parameters(), 1.0).step(lambda: pruned(*draw(2), LENS).sum().backward())
+    equal([*layer.parameters()], before)
+
+
+@scorings
+def test_importance_of_a_frozen_layer_without_gradients_around(scoring):
+    """A model in use: nothing requires a gradient, and none are recorded; neither does afterwards."""
+    layer, inputs = make(scoring), draw(2)
+
+    def loss(layer, *inputs):
+        return layer(*inputs, LENS).square().sum()
+
+    expected = torch_impl.head_importance(layer, loss, [inputs])
+    assert all(parameter.grad is None for parameter in layer.parameters())
+    layer.requires_grad_(False)
+    with torch.no_grad():
+        found = torch_impl.head_importance(layer, loss, [inputs])
+        with pytest.raises(ZeroDivisionError):
+            torch_impl.head_importance(layer, lambda *_: 1 / 0, [inputs])
+    assert (found == expected).all()
+    assert not layer.W_o.weight.requires_grad
+
+
+def test_importance_of_a_layer_that_a_model_calls_twice():
+    """One gate on both calls: the loss is that of the whole model, which need not take the layer it is given."""
+    layer, (x, _, _) = torch_impl.MultiHeadAttention(12, 12, 12, 12, 3, 0.0), draw(2, queries=12)
+    model = torch.nn.Sequential(twice := Twice(layer), torch.nn.Linear(12, 1)).double()
+    x, step = x.double(), 1e-6
+    found = torch_impl.head_importance(twice.layer, lambda _, x: model(x).sum(), [(x,)])
+    with torch.no_grad():
+        for head in range(3):
+            losses = []
+            for sign in (1, -1):
+                gated = copy.deepcopy(model)
+                gated[0].layer.W_o.weight[:, 4 * head : 4 * head + 4] *= 1 + sign * step
+                losses.append(gated(x).sum())
+            assert abs(abs(losses[0] - losses[1]).item() / (2 * step) - found[head]) < 1e-7
+
+
+class Twice(torch.nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        x = self.layer(x, x, x)
+        return self.layer(x, x, x)

@@ -13,9 +13,9 @@ from typing import Any
 
 from shared_tests.cases.case import Trial, draw
 from shared_tests.harness.find import find
-from shared_tests.harness.judge import judge, pairs
+from shared_tests.harness.judge import OF_HEADS, judge, pairs
 from shared_tests.harness.known import Finding
-from shared_tests.harness.report import Report
+from shared_tests.harness.report import Answers, Report
 from shared_tests.harness.rounding import Expected
 from shared_tests.harness.truth import Expectations, Oracle, Truth
 
@@ -92,8 +92,8 @@ class Remembering(Oracle):
         if question not in self._answers:
             method, arguments = question
             if method == "of":
-                name, case, dtype, gradients = arguments
-                self._answers[question] = self.of(draw(name, case, dtype), gradients)
+                name, case, dtype, *asked = arguments
+                self._answers[question] = self.of(draw(name, case, dtype), *asked)
             else:
                 self._answers[question] = self.of_training(*arguments)
         return self._answers[question]
@@ -105,8 +105,8 @@ class Asking(Oracle):
     def __init__(self, pipe: Connection) -> None:
         self._pipe, self._lock = pipe, Lock()
 
-    def of(self, trial: Trial, gradients: bool) -> Truth:
-        return self._ask("of", trial.name, trial.case, trial.dtype, gradients)
+    def of(self, trial: Trial, gradients: bool, heads: bool = False) -> Truth:
+        return self._ask("of", trial.name, trial.case, trial.dtype, gradients, heads)
 
     def of_training(self, optimizer: str, dtype: str) -> list[tuple[Expected, Expectations]]:
         return self._ask("of_training", optimizer, dtype)
@@ -142,12 +142,15 @@ def _together(reports: Sequence[Report], oracle: Remembering) -> Report:
     names = [name for report in reports for name in report.subjects]
     findings = [finding for report in reports for finding in report.findings]
     about = {name: about for report in reports for name, about in report.about.items()}
-    return Report(names, findings + list(_pairs(reports, oracle)), about)
+    answers: Answers = {}
+    for report in reports:
+        for asked, answered in report.answers.items():
+            answers.setdefault(asked, {}).update(answered)
+    return Report(names, findings + list(_pairs(answers, oracle)), about, answers)
 
 
-def _pairs(reports: Sequence[Report], oracle: Remembering) -> Iterator[Finding]:
-    for name, case in dict.fromkeys(asked for report in reports for asked in report.answers):
-        answers = {who: answer for report in reports for who, answer in report.answers.get((name, case), {}).items()}
+def _pairs(every: Answers, oracle: Remembering) -> Iterator[Finding]:
+    for (name, case), answers in every.items():
         if len(answers) > 1:
-            truth = oracle.answer(("of", (name, case, "float64", True)))
+            truth = oracle.answer(("of", (name, case, "float64", True, name in OF_HEADS)))
             yield from pairs(answers, truth, draw(name, case, "float64"))

@@ -37,6 +37,7 @@ def _able(case: Case, subject: Any) -> Case | None:
     """The case as it is, if the subject does what no redrawing can spare it."""
     scoring = case.config.scoring.claim
     able = not scoring or getattr(subject, scoring, False)
+    able = able and (subject.pruned or case.config.num_heads * case.config.head_dim == case.config.num_hiddens)
     able = able and (not case.dropout or offers(subject, "with_mask"))
     able = able and (subject.live or not case.installed)  # files travel, and packages do not
     return case if able and (subject.empty or (case.batch and case.queries)) else None

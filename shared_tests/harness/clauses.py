@@ -23,6 +23,8 @@ CLAUSES = {
     "8.1": "training, 20 steps, float64",
     "8.2": "training, 20 steps, float32",
     "8.3": "dropout with one mask",
+    "10.1": "importance of heads",
+    "10.2": "pruned: as with gates at 0",
 }
 RAISES = "raises"
 """Stands where a clause does in a finding that is an error of the port: what it raised, and where."""
@@ -37,5 +39,7 @@ CAPABILITIES = {
     "8.1": "train",
     "8.2": "train",
     "8.3": "with_mask",
+    "10.1": "head_importance",
+    "10.2": "prune_heads",
 }
 """The method without which a subject cannot be asked a clause."""

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 
 from shared_tests.harness.rounding import FORMATS, GATE, Array, Expected, Rounded, to_format
 
+BINS = 32
+"""How many equal bins of a histogram lie between 0 and the gate."""
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """How many comparisons of what were made, how many failed or were excused, and the worst deviation in sigma."""
+    """How many comparisons of what were made, how many failed or were excused, and the worst deviation in sigma.
+
+    histogram: of what is compared in sigma, how many elements lie in each of BINS bins between 0 and the gate, their
+    upper edges included, and how many beyond it. Elements without error of which no noise
+    is expected are left out.
+    """
 
     compared: int = 0
     failed: int = 0
@@ -19,6 +28,7 @@ class Verdict:
     excused: int = 0
     note: str = ""
     what: str = ""
+    histogram: tuple[int, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -33,6 +43,7 @@ class Verdict:
             float(np.max(worst)) if worst else None,
             self.excused + other.excused,
             self.note or other.note,
+            histogram=tuple(map(sum, zip_longest(self.histogram, other.histogram, fillvalue=0))),
         )
 
 
@@ -52,20 +63,33 @@ def shape_and_dtype(actual: Array, shape: tuple[int, ...], dtype: str) -> Verdic
     return Verdict(1)
 
 
-def within_gate(actual: Array, truth: Expected | Rounded) -> Verdict:
-    """Each element lies within GATE sigma of the truth."""
+def within_gate(actual: Array, truth: Expected | Rounded, kept: Array | bool = True) -> Verdict:
+    """Each element lies within GATE sigma of the truth; of what is not kept, nothing is asked."""
     if actual.shape != truth.value.shape:
         return failure(f"expected shape {truth.value.shape}, got {actual.shape}", max(truth.value.size, 1))
-    if not actual.size:
+    kept = np.broadcast_to(kept, actual.shape)
+    if not kept.any():
         return Verdict()
-    error = np.abs(actual.astype(np.float64) - truth.value)
-    deviation = np.divide(error, truth.sigma, out=np.where(error == 0, 0.0, np.inf), where=truth.sigma > 0)
-    deviation[np.isnan(deviation)] = np.inf
-    failed = int((deviation > GATE).sum())
+    deviation = np.where(kept, in_sigma(actual, truth), 0.0)
+    compared, failed = int(kept.sum()), int((deviation > GATE).sum())
     worst = np.unravel_index(np.argmax(deviation), deviation.shape)
     place = tuple(int(i) for i in worst)
-    note = f"{failed} of {actual.size} off, worst at {place}: {actual[worst]:.9g}, expected {truth.value[worst]:.9g}"
-    return Verdict(actual.size, failed, float(deviation[worst]), note=note if failed else "")
+    note = f"{failed} of {compared} off, worst at {place}: {actual[worst]:.9g}, expected {truth.value[worst]:.9g}"
+    counted = _histogram(deviation[kept & ((truth.sigma > 0) | (deviation > 0))])
+    return Verdict(compared, failed, float(deviation[worst]), note=note if failed else "", histogram=counted)
+
+
+def in_sigma(actual: Array, truth: Expected | Rounded) -> Array:
+    """How far each element is from the truth, in its own sigma; infinite where there is no number, or no noise."""
+    error = np.abs(actual.astype(np.float64) - truth.value)
+    deviation = np.divide(error, truth.sigma, out=np.where(error == 0, 0.0, np.inf), where=truth.sigma > 0)
+    return np.where(np.isnan(deviation), np.inf, deviation)
+
+
+def _histogram(deviation: Array) -> tuple[int, ...]:
+    """`Verdict.histogram` of these deviations."""
+    bins = np.clip(np.ceil(deviation * (BINS / GATE)) - 1, 0, BINS).astype(int)
+    return tuple(np.bincount(bins, minlength=BINS + 1).tolist())
 
 
 def bit_identical(left: Array, right: Array, truth: Expected | Rounded) -> Verdict:

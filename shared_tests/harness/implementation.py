@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -38,6 +39,7 @@ class Implementation(OfFramework):
 
     dtypes = ("float64", "float32", "bfloat16", "float16")
     additive = True
+    pruned = True
     package: ModuleType
     keeps_weights = True
     """Whether a scoring module keeps the attention weights of its last eager call, as the book's does."""
@@ -127,6 +129,24 @@ class Implementation(OfFramework):
         """By "queries", "keys", "values" and each canonical parameter name."""
         raise NotImplementedError
 
+    def head_importance(self, model: Any, batches: Sequence[tuple[Array | None, ...]]) -> Array:
+        """(heads,), for the loss sum(output * cotangent); a batch is (queries, keys, values, valid_lens, cotangent)."""
+        layer, dtype = model
+        with self.backend.numbers(dtype):
+            tensors = [tuple(None if x is None else self.backend.tensor(x, dtype) for x in batch) for batch in batches]
+            found: Array = self.package.head_importance(layer, self.weighted_sum, tensors)
+        return found
+
+    @staticmethod
+    def weighted_sum(layer: Any, queries: Any, keys: Any, values: Any, valid_lens: Any, cotangent: Any) -> Any:
+        """sum(output * cotangent), a tensor."""
+        return (layer(queries, keys, values, valid_lens) * cotangent).sum()
+
+    def prune_heads(self, model: Any, heads: Iterable[int]) -> Any:
+        """The model without these heads."""
+        layer, dtype = model
+        return self.package.prune_heads(layer, heads), dtype
+
     def with_mask(self, model: Any, keep: Array) -> Any:
         """The model in training, its scoring module's dropout replaced by one that multiplies by `keep`."""
         raise NotImplementedError
@@ -156,7 +176,8 @@ class Implementation(OfFramework):
         """What a row of the table of refusals calls: a class, a function, or a layer ready to be called."""
         if call in LAYERS:
             name, sizes = LAYERS[call]
-            return self.make(name, **sizes)
+            layer = self.make(name, **sizes)
+            return partial(getattr(self.package, call), layer) if hasattr(self.package, call) else layer
         if "x" in GOOD[call] or "scores" in GOOD[call]:
             function: Callable[..., Any] = getattr(self.package, call)
             return function

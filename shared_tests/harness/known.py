@@ -44,9 +44,10 @@ class KnownDifference:
     reproduction: str = ""
 
     def concerns(self, finding: Finding) -> bool:
-        """Whether this finding is about the quantity of the entry."""
-        ours = {"subject": self.subject, "clause": self.clause, "dtype": self.dtype, "case": self.case}
+        """Whether this finding is about the quantity of the entry: of its clause, or of that within clause 10.2."""
+        ours = {"subject": self.subject, "dtype": self.dtype, "case": self.case}
         same = all(wanted in ("any", getattr(finding, name)) for name, wanted in ours.items())
+        same = same and (finding.clause == self.clause or finding.verdict.what.startswith(f"{self.clause} "))
         return same and finding.verdict.what.endswith(self.what)
 
     def __str__(self) -> str:

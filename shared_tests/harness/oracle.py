@@ -71,6 +71,23 @@ def backward(
     return gradients
 
 
+def importance(trial: Trial, stages: Stages) -> Rounded:
+    """How much sum(output * cotangent) depends on each head (Michel, Levy & Neubig 2019, section 4.1): (heads,).
+
+    That is |d sum / d gate| of a gate on the head's context, averaged over entries: of context . its gradient. Its
+    errors are those of the gradient of W_o, of which a head's columns, times themselves, are summed in float64.
+    """
+    given, parameters = _given(trial, None, "gates")
+    rows, double = _head_rows(trial), FORMATS["float64"].seeded(trial.name, trial.dtype, "gates")
+    of_context = given["cotangent"][:, None] @ parameters["W_o.weight"][:, rows].swapaxes(0, 1)
+    value = (stages["context"].value * of_context.value).sum((-2, -1))
+    slopes = given["cotangent"].T @ stages["concatenation"].under(given["cotangent"].form)  # (batch, out, heads * d)
+    products = (slopes.under(double) * Rounded.exact(trial.parameters["W_o.weight"], double))[:, :, rows]
+    errors = products.sum(axis=3).sum(axis=1).errors * np.where(value < 0, -1.0, 1.0)
+    entries = max(len(value), 1)
+    return Rounded(np.abs(value).sum(axis=0) / entries, errors.sum(axis=1) / entries, double)
+
+
 def _given(trial: Trial, parameters: Parameters | None, direction: str) -> tuple[Stages, Stages]:
     """The arrays of the trial, exact, and the parameters, exact if none are given, with a generator of their own."""
     form = FORMATS[trial.dtype].seeded(trial.name, trial.dtype, direction)

@@ -27,4 +27,6 @@ def _given(subject: Any, value: Any) -> Any:
     """An argument as the framework takes it."""
     if isinstance(value, np.ndarray):
         return subject.backend.tensor(value, str(value.dtype))
+    if isinstance(value, (list, tuple)):
+        return type(value)(_given(subject, x) for x in value)
     return subject.make(value.name, value.dropout) if isinstance(value, Module) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, reduce
 from math import inf
 from operator import add
@@ -14,7 +14,7 @@ from shared_tests.cases.table import CASES, REAL
 from shared_tests.harness.asking import Answer
 from shared_tests.harness.causes import causes
 from shared_tests.harness.clauses import CAPABILITIES, CLAUSES, RAISES
-from shared_tests.harness.compare import Verdict
+from shared_tests.harness.compare import BINS, Verdict
 from shared_tests.harness.known import Finding
 from shared_tests.harness.rounding import GATE
 
@@ -84,6 +84,11 @@ class Report:
         return [finding for finding in self.findings if finding.verdict.failed]
 
     @property
+    def failing(self) -> list[str]:
+        """The subjects of which something does not hold."""
+        return [name for name in self.subjects if any(f.subject == name for f in self.failures)]
+
+    @property
     def holds(self) -> Holds:
         """Whether every subject was compared, raised nothing, and every clause it was asked holds."""
         asked = all(self.cell("2.1", subject) for subject in self.subjects)
@@ -112,8 +117,8 @@ class Report:
 
     def next_steps(self) -> list[str]:
         """What to run next on the subjects that fail, one at a time."""
-        failing = [name for name in self.subjects if any(f.subject == name for f in self.failures)]
-        return [f"next: trihead diagnose {self._about(name).option or f'--subject {name}'}" for name in failing[:1]]
+        found = [self._about(name).option or f"--subject {name}" for name in self.failing]
+        return [f"next: trihead diagnose {option}" for option in found[:1]]
 
     def __str__(self) -> str:
         return "\n".join([*self.causes(), self.verdict(), *([] if self.holds else self.next_steps())])
@@ -144,6 +149,7 @@ class Report:
             "holds": bool(self.holds),
             "verdict": self.verdict(),
             "gate_sigma": GATE,
+            "histogram_edges_sigma": [GATE * i / BINS for i in range(BINS + 1)],
             "subjects": list(self.subjects),
             "devices": {name: about.device for name, about in self.about.items() if about.device},
             "claims": {name: list(about.claims) for name, about in self.about.items()},
@@ -157,7 +163,7 @@ class Report:
                 for clause, title in CLAUSES.items()
             ],
             "causes": self.causes(),
-            "failures": [asdict(finding) | {"verdict": _json(finding.verdict)} for finding in self.failures],
+            "failures": [asdict(f) | {"verdict": _json(replace(f.verdict, histogram=()))} for f in self.failures],
         }
 
 
@@ -168,10 +174,15 @@ def _json(verdict: Verdict | None) -> dict[str, Any] | None:
     return asdict(verdict) | {"holds": verdict.holds, "worst": None if verdict.worst == inf else verdict.worst}
 
 
+def in_words(deviation: float) -> str:
+    """A deviation, in sigma: its first digits where it is large."""
+    return f"{deviation:.2f}σ" if deviation < 1000 else f"{deviation:.2g}σ"
+
+
 def describe(cell: Verdict) -> str:
     """A cell in words: the worst deviation, or how many differ, and how many were compared."""
     if cell.worst is not None:
-        words = f"{cell.worst:.2f}σ"
+        words = in_words(cell.worst)
     else:
         words = f"{cell.failed:,} differ" if cell.failed else "exact"
     excused = f", {cell.excused:,} excused" if cell.excused else ""

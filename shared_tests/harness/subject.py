@@ -23,6 +23,9 @@ class Subject:
             "queries" is the gradient of the one array, and the other two are not looked at
         stages(model, queries, keys, values, valid_lens) -> {stage name: array}, as in `oracle.forward`
         export_weights(model) -> the canonical dict that `build` was given
+        head_importance(model, batches) -> the importance of each head, (heads,), for the loss sum(output * cotangent);
+            each batch is (queries, keys, values, valid_lens, cotangent)
+        prune_heads(model, heads) -> a model without these heads
         with_mask(model, keep) -> the model in training, with this mask, (batch, heads, queries, keys), for its dropout
 
     Our own packages offer some more, which `implementation.Implementation` describes.
@@ -42,6 +45,8 @@ class Subject:
     """The valid_lens it takes: None, (batch,), (batch, queries), and of these the causal one, 1, 2, 3, …"""
     additive = False
     """Whether it does additive scoring, which `config.scoring` then asks for."""
+    pruned = False
+    """Whether it takes heads that are together not as wide as the output, as those of a pruned layer are."""
     empty = True
     """Whether it takes an empty batch, and no queries."""
     attention_weights = "per head"
@@ -75,6 +80,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "square": (False, True),
     "bias": ("any", "never", "always"),
     "additive": (False, True),
+    "pruned": (False, True),
     "empty": (True, False),
     "attention_weights": ("per head", "averaged", "none"),
     "rows_without_key": ("uniform", "zeros", "nan", "undefined"),
@@ -96,6 +102,7 @@ def claims(subject: Any, case: Case, dtype: str) -> bool:
     return (
         dtype in subject.dtypes
         and (not scoring or getattr(subject, scoring, False))
+        and (subject.pruned or config.num_heads * config.head_dim == config.num_hiddens)
         and (not case.dropout or offers(subject, "with_mask"))
         and (subject.inputs == "any" or case.self_attention)
         and (not subject.square or len(widths) == 1)

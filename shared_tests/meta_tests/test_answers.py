@@ -26,7 +26,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 PORT = find(f"{DOCS / 'my_port.py'}:MyPort")
 NAMES = ("lengths per query", "zero lengths", "empty batch", "no queries", "bias", "single entry", "digits")
 SOME = {name: CASES[name] for name in NAMES}
-OF_CALLS = {"1.4", "5.1", "7.1", "7.2"}
+OF_CALLS = {"1.4", "5.1", "7.1", "7.2", "10.1", "10.2"}
 
 
 class Port(Subject):

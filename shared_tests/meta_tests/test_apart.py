@@ -29,6 +29,9 @@ def test_apart_as_together(other):
     assert apart.subjects == together.subjects == ["MyPort", "Other"]
     assert apart.cells == together.cells
     assert apart.holds
+    assert {asked: {*answers} for asked, answers in apart.answers.items()} == {
+        asked: {*answers} for asked, answers in together.answers.items()
+    }
     assert set(heard) == {*(f"{name}, {dtype}" for name, case in CASES.items() for dtype in case.dtypes)} | {
         f"{rule}, {dtype}" for rule in ("sgd", "adam") for dtype in ("float64", "float32")
     }

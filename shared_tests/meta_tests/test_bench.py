@@ -11,7 +11,7 @@ from shared_tests.commands.app import app
 from shared_tests.frameworks import OURS
 from shared_tests.studies import bench
 from shared_tests.studies.bench import Shape
-from shared_tests.studies.installation import installation, versions
+from shared_tests.studies.installation import installation, machine, versions
 
 SMALL = Shape(2, 6, 8, 2)
 
@@ -87,7 +87,7 @@ def test_memory_with_dropout_and_lengths_per_query_is_less_than_the_weights(name
 def test_what_is_published_names_no_variable_of_the_machine(monkeypatch):
     monkeypatch.setenv("TF_SOME_FILE", "/home/someone")
     assert "/home/someone" in installation().values()
-    assert "/home/someone" not in (bench.machine() | versions()).values()
+    assert "/home/someone" not in (machine() | versions()).values()
 
 
 def test_a_job_that_fails_costs_no_other_its_figures(monkeypatch, tmp_path):

@@ -173,6 +173,7 @@ def test_cases_are_not_asked_twice():
 def test_a_port_that_claims_everything_is_asked_every_case_as_it_stands():
     class All(Port):
         additive = True
+        pruned = True
 
         def with_mask(self, model, keep):
             raise NotImplementedError

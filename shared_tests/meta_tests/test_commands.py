@@ -39,6 +39,9 @@ def test_verify_a_port(tmp_path):
     assert cells["4.1"] is None
     assert cells["2.1"]["compared"] > 10_000
     assert 0 < cells["2.1"]["worst"] < 8
+    assert sum(cells["2.1"]["histogram"]) == cells["2.1"]["compared"]
+    assert len(cells["2.1"]["histogram"]) == len(report["histogram_edges_sigma"])
+    assert report["histogram_edges_sigma"][-1] == 8
 
 
 def test_verify_a_wrong_port(tmp_path):
@@ -221,10 +224,11 @@ def test_a_class_that_is_no_port(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["verify"], ["diagnose"], ["faults"], ["cases"], ["convert"], ["calibrate"], ["doctor"], ["bench"]]
+    "command",
+    ["", "verify", "diagnose", "faults", "cases", "convert", "calibrate", "doctor", "bench", "heads", "heads show"],
 )
 def test_help_has_an_example(command):
-    result = trihead(*command, "--help")
+    result = trihead(*command.split(), "--help")
     assert result.returncode == 0
     assert "trihead" in result.stdout
     assert not command or "Example: " in result.stdout

@@ -5,7 +5,7 @@ import pytest
 
 from shared_tests.harness import compare
 from shared_tests.harness.clauses import CLAUSES
-from shared_tests.harness.compare import Verdict
+from shared_tests.harness.compare import BINS, Verdict
 from shared_tests.harness.known import Finding, KnownDifference, excuse
 from shared_tests.harness.report import Report, describe
 from shared_tests.harness.rounding import GATE, Expected
@@ -23,6 +23,20 @@ def test_gate_is_in_sigma():
     assert verdict.holds
     assert verdict.worst == pytest.approx(0.99 * GATE)
     assert compare.within_gate(np.array([1.0, 1.0 - 0.1 * GATE * 1.01, 1.0]), ONES).failed == 1
+
+
+def test_histogram_is_in_bins_of_sigma():
+    truth = Expected(np.zeros(6), np.array([0.5, 0.5, 0.5, 0.5, 0.0, 0.0]))
+    actual = np.array([GATE / BINS, 1.01 * GATE / BINS, GATE, np.nan, 0.0, 1.0]) / 2
+    found = compare.within_gate(actual, truth)
+    assert found.histogram == (1, 1, *[0] * (BINS - 3), 1, 2)  # and what has neither error nor noise is left out
+    assert found.failed == found.histogram[-1]
+
+
+def test_of_what_is_not_kept_nothing_is_asked():
+    found = compare.within_gate(np.array([1.0, 5.0, np.nan]), ONES, np.array([True, False, False]))
+    assert (found.compared, found.failed, found.worst, sum(found.histogram)) == (1, 0, 0, 1)
+    assert compare.within_gate(np.ones(3), ONES, np.zeros(3, bool)) == Verdict()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -89,8 +103,9 @@ def test_rows_that_do_not_sum_to_one():
 
 
 def test_verdicts_add_up():
-    total = Verdict(3, 0, 1.5) + Verdict(4, 2, 9.0, note="bad") + Verdict(1)
+    total = Verdict(3, 0, 1.5, histogram=(2, 1)) + Verdict(4, 2, 9.0, note="bad", histogram=(1, 3)) + Verdict(1)
     assert (total.compared, total.failed, total.worst, total.note) == (8, 2, 9.0, "bad")
+    assert total.histogram == (3, 4)
 
 
 def test_known_difference_is_excused_and_strict():
@@ -118,3 +133,9 @@ def test_report_fails_with_one_finding():
     assert bad.verdict() == "FAILS: a: clauses 3.1"
     assert bad.as_json()["failures"][0]["clause"] == "3.1"
     assert describe(bad.cell("3.1", "a")) == "✗ 1 differ of 3"
+
+
+def test_a_large_deviation_is_said_in_few_digits():
+    assert describe(Verdict(3, 1, 3.4567)) == "✗ 3.46σ of 3"
+    assert describe(Verdict(3, 1, 2.1e15)) == "✗ 2.1e+15σ of 3"
+    assert describe(Verdict(3, 1, np.inf)) == "✗ infσ of 3"

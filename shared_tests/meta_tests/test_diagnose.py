@@ -86,11 +86,14 @@ class Narrow(Planted):
         super().__init__(*(named(name) for name in faults), weights="weights" not in refuses, stages=False)
         del self.attention_weights
         self.refuses, self.gradients, self.additive, self.name = refuses, None, False, "narrow"
+        self.pruned = "pruned" in refuses
 
     def build(self, config, weights, dtype):
         widths = {config.query_size, config.key_size, config.value_size, config.num_hiddens}
         if "widths" in self.refuses and len(widths) > 1:
             raise ValueError("expected one width")
+        if "pruned" in self.refuses and config.num_heads * config.head_dim != config.num_hiddens:
+            raise ValueError("expected heads as wide as the output")
         if "no biases" in self.refuses and not config.bias:
             raise KeyError("W_q.bias")
         if "float32" in self.refuses and dtype == "float32":
@@ -118,6 +121,8 @@ NARROW = [
     Narrow(["lengths per query"], "empty-rows-zero", "attention-weights-averaged"),
     Narrow(["empty", "float32"], "fill-finite (-1e+09)"),
     Narrow(["weights"], "empty-rows-zero"),
+    Narrow(["pruned", "two inputs", "widths"]),
+    Narrow(["pruned"]),
 ]
 
 

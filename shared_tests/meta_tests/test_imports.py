@@ -45,6 +45,8 @@ def test_rules_are_kept():
         ("shared_tests/cases/minilm.py", "import transformers"),
         ("shared_tests/subjects/_layers_onnx.py", "import torch"),
         ("shared_tests/subjects/_layers_timm.py", "import jax"),
+        ("shared_tests/subjects/_minilm.py", "import keras"),
+        ("shared_tests/studies/examples.py", "import shared_tests.subjects._minilm"),
     ],
 )
 def test_a_breach_is_seen(tmp_path, file, line):

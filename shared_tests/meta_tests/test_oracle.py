@@ -146,3 +146,50 @@ def test_gradients_are_central_differences(name):
             index = tuple(random.integers(size) for size in gradient.value.shape)
             difference = loss(moved(quantity, index, step)) - loss(moved(quantity, index, -step))
             assert abs(difference / (2 * step) - gradient.value[index]) < 1e-7, (quantity, index)
+
+
+def test_importance_by_hand():
+    """Head 0 finds 4/4 + 8 * 3/4 = 7, head 1, whose scores are equal, the mean of 40 and 80.
+
+    The output is (7 + 60, 7 - 60); with a cotangent of ones a gate on head 0 adds 7 + 7, one on head 1 60 - 60.
+    """
+    stages = oracle.forward(TWO_HEADS)
+    np.testing.assert_allclose(stages["context"].value[0, :, 0, 0].astype(float), [7, 60])
+    np.testing.assert_allclose(oracle.importance(TWO_HEADS, stages).value.astype(float), [14, 0], atol=1e-14)
+    first = replace(TWO_HEADS, cotangent=np.array([[[1.0, 0.0]]]))
+    np.testing.assert_allclose(oracle.importance(first, stages).value.astype(float), [7, 60])
+
+
+@pytest.mark.parametrize("name", ["bias, lengths per query", "additive", "zero lengths"])
+def test_importance_is_what_a_gate_does(name):
+    """The output depends linearly on the gate, which is a factor of columns of W_o: one difference is exact."""
+    trial = draw(name, CASES[name], "float64")
+    size = trial.config.head_dim
+    slopes = np.zeros((trial.config.num_heads, len(trial.queries)))
+    for head, slope in enumerate(slopes):
+        without = trial.parameters["W_o.weight"].copy()
+        without[:, head * size : (head + 1) * size] = 0
+        closed = replace(trial, parameters=trial.parameters | {"W_o.weight": without})
+        change = oracle.forward(trial)["output"].value - oracle.forward(closed)["output"].value
+        slope[:] = (change * trial.cotangent).sum((1, 2))
+    found = oracle.importance(trial, oracle.forward(trial)).value.astype(float)
+    np.testing.assert_allclose(found, np.abs(slopes).mean(axis=1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["bias, lengths per query", "additive"])
+def test_layer_without_heads_is_the_layer_with_their_gates_at_0(name):
+    """Outputs, attention weights of the heads that stay, and gradients, where these heads have rows."""
+    trial = draw(name, CASES[name], "float64")
+    closed = trial.parameters["W_o.weight"].copy()
+    closed[:, [0, 1, 2, 3, 8, 9, 10, 11]] = 0
+    masked, rest = (replace(trial, parameters=trial.parameters | {"W_o.weight": closed}), trial.without_heads([0, 2]))
+    whole, pruned = oracle.forward(masked), oracle.forward(rest)
+    close = {"rtol": 1e-14, "atol": 1e-15}
+    np.testing.assert_allclose(pruned["output"].value, whole["output"].value, **close)
+    np.testing.assert_allclose(pruned["attention_weights"].value, whole["attention_weights"].value[:, 1:2], **close)
+    gradients, expected = oracle.backward(rest, pruned), oracle.backward(masked, whole)
+    for gradient, found in gradients.items():
+        right = expected[gradient].value
+        right = right[4:8] if gradient[:3] in ("W_q", "W_k", "W_v") else right
+        right = right[:, 4:8] if gradient == "W_o.weight" else right
+        np.testing.assert_allclose(found.value, right, rtol=1e-13, atol=1e-13, err_msg=gradient)

@@ -33,6 +33,8 @@ for case in ("book", "lengths per query", "additive", "bias, lengths per query",
     subject.stages(model, *trial.inputs)
     subject.backend.run(model[0], *trial.inputs, dtype="float32")
     subject.package.load_weights(model[0], subject.package.export_weights(model[0]))
+    subject.prune_heads(model, [0])
+    subject.head_importance(model, [(*trial.inputs, trial.cotangent)])
     if not trial.config.scoring.claim:
         layer, _ = subject.fused(trial.config, trial.parameters, "float32")
         subject.backend.run(layer, *trial.inputs, dtype="float32")
@@ -50,7 +52,7 @@ def test_annotations_hold(package):
     assert done.stdout == "checked\n", done.stderr
 
 
-@pytest.mark.parametrize("module", ["attention", "fused", "multihead", "weights"])
+@pytest.mark.parametrize("module", ["attention", "fused", "heads", "multihead", "weights"])
 def test_examples_print_what_they_say(subject, module):
     found = importlib.import_module(f"{subject.name}.{module}")
     result = doctest.testmod(found, extraglobs=vars(subject.package))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -232,17 +231,6 @@ def _peak(name: str, contestant: str, step: str, *sizes: int) -> float:
 def _status(field: str) -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith(field)) / 1024
-
-
-def machine() -> dict[str, str]:
-    """The processor, its threads, and what runs on them."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "processor": models[0] if models else platform.processor(),
-        "threads": str(os.cpu_count()),
-    }
 
 
 def as_json(found: Sequence[Time | Memory], facts: dict[str, str]) -> dict[str, Any]:

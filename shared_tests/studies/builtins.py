@@ -148,7 +148,8 @@ def _cell(report: Report, clause: str, name: str) -> str:
 
 
 def _claims(claims: Mapping[str, Any]) -> list[str]:
-    lines = ["## What each claims", "", "A dash is the most that there is to claim ([porting.md](porting.md)).", ""]
+    dash = "A dash is what a port that says nothing claims ([porting.md](porting.md))."
+    lines = ["## What each claims", "", dash, ""]
     lines += [f"| claim | {' | '.join(claims)} |", "|---" * (1 + len(claims)) + "|"]
     for claim in CLAIMS:
         given = [getattr(subject, claim) for subject in claims.values()]

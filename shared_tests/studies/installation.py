@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import time
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,20 @@ def installation() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Python's release and that of every dependency: what may be published, unlike the variables."""
+    """The releases of Python, trihead and every dependency: what may be published, unlike the variables."""
     names = {re.split(r"[^A-Za-z0-9._-]", requirement)[0] for requirement in requires("trihead") or []}
-    return {"python": platform.python_version()} | {name: _version(name) for name in sorted(names - {"trihead"})}
+    return {"python": platform.python_version()} | {name: _version(name) for name in sorted(names)}
+
+
+def machine() -> dict[str, str]:
+    """The date, the processor and its threads."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "processor": models[0] if models else platform.processor(),
+        "threads": str(os.cpu_count()),
+    }
 
 
 def processor() -> str:

@@ -1,14 +1,15 @@
-"""Figures, for which matplotlib is needed (the extra `plot`)."""
+"""The figure of the benchmark, for which matplotlib is needed (the extra `plot`)."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from shared_tests.studies.bench import CONTESTANTS, SWEEP, Memory, Time
+from shared_tests.studies.figures import as_bytes, blank
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def draw_sweep(found: Sequence[Time | Memory], kind: str) -> bytes:
@@ -17,7 +18,7 @@ def draw_sweep(found: Sequence[Time | Memory], kind: str) -> bytes:
     names = list(dict.fromkeys(one.subject for one in swept))
     if not swept:
         raise ValueError("--plot: expected figures of the length sweep, got none")
-    figure = Figure(figsize=(4 * len(names), 6), layout="constrained")
+    figure = blank(4 * len(names), 6)
     panels = figure.subplots(2, len(names), sharex=True, sharey="row", squeeze=False)
     for (above, below), name in zip(panels.T, names, strict=True):
         above.set_title(name)
@@ -33,9 +34,7 @@ def draw_sweep(found: Sequence[Time | Memory], kind: str) -> bytes:
     panels[0, 0].set_ylabel("forward, ms")
     panels[1, 0].set_ylabel("added peak memory, MB")
     panels[0, 0].legend()
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format=kind)
-    return drawn.getvalue()
+    return as_bytes(figure, kind)
 
 
 def _line(panel: Axes, label: str, points: dict[int, float]) -> None:

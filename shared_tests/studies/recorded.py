@@ -13,8 +13,8 @@ import numpy as np
 from shared_tests.cases.case import Case, Trial, draw
 from shared_tests.cases.table import CASES, DIGITS
 from shared_tests.harness import oracle
-from shared_tests.harness.answering import with_key
 from shared_tests.harness.asking import ask, ask_gradients, floating
+from shared_tests.harness.by_clause import with_key
 from shared_tests.harness.claimed import like
 from shared_tests.harness.claims import asked, masks_all
 from shared_tests.harness.questions import Question

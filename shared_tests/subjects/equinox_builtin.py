@@ -18,6 +18,7 @@ class EquinoxBuiltin(OfFramework):
     framework = Jax
     name = "equinox_builtin"
     dtypes = ("float64", "float32", "bfloat16", "float16")
+    pruned = True
     empty = False
     attention_weights = "none"
 

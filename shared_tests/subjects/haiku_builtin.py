@@ -16,6 +16,7 @@ class HaikuBuiltin(OfFramework):
     framework = Jax
     name = "haiku_builtin"
     dtypes = ("float64", "float32", "bfloat16")
+    pruned = True
     empty = False
     attention_weights = "none"
     lowest_score = -1e30

@@ -66,6 +66,8 @@ class JaxImpl(Implementation):
             inputs = dict(zip(("queries", "keys", "values"), map(self.backend.array, inputs), strict=True))
             return inputs | jax_impl.export_weights(gradients)
 
+    weighted_sum = staticmethod(jax.jit(Implementation.weighted_sum))
+
     def train(self, config, weights, batches, optimizer, rate, dtype):
         with self.backend.numbers(dtype):
             head = [self.backend.tensor(weights[f"head.{name}"], dtype) for name in ("weight", "bias")]

@@ -13,6 +13,7 @@ class KerasBuiltin(OfFramework):
     concurrent = False
     name = "keras_builtin"
     dtypes = ("float32",)  # in float64 it rounds 1 / sqrt(head_dim) to float32
+    pruned = True
     rows_without_key = "zeros"  # uniform where no attention weights are asked for
     lowest_score = -1e9
 

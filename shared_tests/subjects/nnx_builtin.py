@@ -20,6 +20,7 @@ class NnxBuiltin(OfFramework):
     framework = Jax
     name = "nnx_builtin"
     dtypes = ("float64", "float32", "bfloat16")
+    pruned = True
     square = True
 
     def make(self, width, num_heads):
@@ -29,7 +30,8 @@ class NnxBuiltin(OfFramework):
         return layer
 
     def build(self, config, weights, dtype):
-        make = partial(Own, config.num_hiddens, config.num_heads, use_bias=config.bias, dtype=jnp.dtype(dtype))
+        kind = {"use_bias": config.bias, "dtype": jnp.dtype(dtype)}
+        make = partial(Own, config.num_hiddens, config.num_heads, config.num_heads * config.head_dim, **kind)
         with self.backend.numbers(dtype):
             own = nnx.eval_shape(make)  # only shapes: to draw initial numbers would be to compile
             nnx.update(own, jax.tree.map(_zeros, nnx.state(own)))
@@ -88,9 +90,10 @@ def _zeros(leaf):
 class Own(nnx.Module):
     """Called as ours is."""
 
-    def __init__(self, width, num_heads, use_bias=False, dtype=jnp.float32):
+    def __init__(self, width, num_heads, width_of_heads=None, use_bias=False, dtype=jnp.float32):
         kind = {"use_bias": use_bias, "dtype": dtype, "param_dtype": dtype}
-        self.layer = nnx.MultiHeadAttention(num_heads, width, decode=False, rngs=nnx.Rngs(0), **kind)
+        sizes = num_heads, width, width_of_heads or width, width
+        self.layer = nnx.MultiHeadAttention(*sizes, decode=False, rngs=nnx.Rngs(0), **kind)
 
     def __call__(self, queries, keys, values, valid_lens, need_weights=False):
         attend = None

@@ -15,6 +15,7 @@ OUTPUT = "projected W_o"
 class OrtBuiltin(Subject):
     name = "ort_builtin"
     dtypes = ("float32", "float16")
+    pruned = True
     empty = False
     rows_without_key = "zeros"
     device = "cpu:0"

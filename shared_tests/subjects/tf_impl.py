@@ -51,6 +51,10 @@ class TfImpl(Implementation):
         _assign(layer, kept)
         return gradients
 
+    @staticmethod
+    def weighted_sum(layer, queries, keys, values, valid_lens, cotangent):
+        return tf.reduce_sum(layer(queries, keys, values, valid_lens) * cotangent)
+
     def train(self, config, weights, batches, optimizer, rate, dtype):
         layer, _ = self.build(config, {name: w for name, w in weights.items() if "head" not in name}, dtype)
         with self.backend.numbers(dtype):

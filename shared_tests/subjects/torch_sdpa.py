@@ -11,6 +11,7 @@ class TorchSdpa(OfFramework):
     framework = Torch
     name = "torch_sdpa"
     dtypes = ("float64", "float32", "bfloat16", "float16")
+    pruned = True
     attention_weights = "none"
     rows_without_key = "zeros"
 
