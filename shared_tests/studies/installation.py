@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,23 @@ def processor() -> str:
 def settings(subject: Any) -> dict[str, str]:
     """The devices of one of the three, and its settings that move numbers."""
     return {f"{subject.name}: {name}": str(value) for name, value in subject.backend.settings().items()}
+
+
+def changed_releases(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
+    """What of an installation is another; what is installed in one only stands in one line."""
+    absent = {fact for fact, value in {**before, **after}.items() if "not installed" in (value, before.get(fact))}
+    yield from (line for line in changes(before, after) if line.partition(": ")[0] not in absent)
+    for when, facts in (("before", before), ("after", after)):
+        if only := [fact for fact in sorted(absent) if facts.get(fact, "not installed") != "not installed"]:
+            yield f"installed only {when}: {', '.join(only)}"
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any], start: str = "") -> Iterator[str]:
+    """A line for each fact that is another."""
+    for fact in {**before, **after}:
+        old, new = before.get(fact, "not set"), after.get(fact, "not set")
+        if old != new:
+            yield f"{start}{fact}: {old} → {new}"
 
 
 def _version(name: str) -> str:
