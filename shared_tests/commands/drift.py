@@ -51,7 +51,7 @@ def drift(
         new = read_record(after)
     else:
         new = ask(named or [recorded.source for recorded in old.subjects.values()], device, cache)
-    with progress("drift", max(len(recorded.digests) for recorded in new.subjects.values())) as (bar, task):
+    with progress("drift", max((len(x.digests) for x in new.subjects.values()), default=0)) as (bar, task):
         found = compare(old, new, lambda what: bar.update(task, advance=1, description=what))
     print_drift(found)
     if json_file is not None:

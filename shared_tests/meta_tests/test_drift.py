@@ -327,6 +327,31 @@ def test_answers_that_are_errors_or_of_other_shapes():
     assert "not compared: right: lengths, float32 has gradient of keys only before" in list(fewer.lines())
 
 
+class Misshapen(Planted):
+    """Gives an output of a wrong shape, and a gradient of nothing."""
+
+    number = 1.0
+
+    def forward(self, *arguments):
+        output, weights = super().forward(*arguments)
+        return output[..., :3] * self.number, weights
+
+    def gradients(self, *arguments):
+        return {"nothing": np.ones(3) * self.number}
+
+
+def test_what_the_oracle_has_not_is_beyond_the_gate_if_it_moves():
+    before, after = Misshapen(), Misshapen()
+    after.number = 2.0
+    assert drift(record(before, cases=FEW), record(before, cases=FEW)).holds
+    found = drift(record(before, cases=FEW), record(after, cases=FEW))
+    assert not found.holds
+    lines = list(found.lines())
+    words = "moved, and has a shape or a name that the oracle has not"
+    assert any(line.startswith("beyond the gate: right, output, float32: " + words) for line in lines)
+    assert any(line.startswith("beyond the gate: right, gradient of nothing, float64: " + words) for line in lines)
+
+
 class Undefined(Planted):
     rows_without_key = "undefined"
     number = 1.0

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from shared_tests.cases.case import Trial
+from shared_tests.harness.rounding import Array
 from shared_tests.studies.drift import Drift, Left
+from shared_tests.studies.installation import changed_releases, changes
 from shared_tests.studies.moving import Moved, Moves, different, no_array
 from shared_tests.studies.recorded import GRADIENT, Arrays, Asked, OfTrial, all_asked
 from shared_tests.studies.recording import Record, read_record
@@ -89,32 +91,39 @@ class Comparison:
             self._compare(one, name, self.before.of(old, one.key), self.after.of(new, one.key))
 
     def _compare(self, one: Asked, name: str, before: Arrays, after: Arrays) -> None:
-        subject, draws = self.stand_ins[name], defaultdict[str, Draws](Draws)
+        draws, dtype = defaultdict[str, Draws](Draws), one.key.rpartition("/")[2]
         for array in sorted(before.keys() | after.keys()):
-            clause = one.clause(array)
             if array not in before or array not in after:
                 self.left.append(Left(name, one.key, f"has {array} only {'before' if array in before else 'after'}"))
-                continue
-            old, new = before[array], after[array]
-            kept = one.kept(array, new.shape, subject)
-            if old.shape != new.shape:
-                self.moves.append(no_array(name, clause, one.key, array, f"shape {old.shape} became {new.shape}"))
-            elif not (different(old, new) & kept).any():
-                case, _, dtype = one.key.rpartition("/")
-                self.moves.append(Moved(name, clause, case, dtype, array, int(kept.sum())))
-            else:
-                moves = Moves(old, new, one.expected(subject)[array], kept, one.key.rpartition("/")[2])
-                self._count(one, name, array, moves, (before, after))
-                draws[clause].add(moves)
+            elif moves := self._moves(one, name, array, before[array], after[array]):
+                self._count(one, name, array, moves)
+                draws[one.clause(array)].add(moves)
+                if moves.beyond.any() and isinstance(one, OfTrial):
+                    self._keep(one.trial, name, array, moves, (before, after))
         for clause, of_case in draws.items():
-            self.sums[name, clause, one.key.rpartition("/")[2]].add(of_case)
+            self.sums[name, clause, dtype].add(of_case)
 
-    def _count(self, one: Asked, name: str, array: str, moves: Moves, answers: tuple[Arrays, Arrays]) -> None:
+    def _moves(self, one: Asked, name: str, array: str, old: Array, new: Array) -> Moves | None:
+        """The moves of an array, beside its truth; None if nothing moved, or nothing can be said of it but in words."""
+        clause, (case, _, dtype), note = one.clause(array), one.key.rpartition("/"), ""
+        if old.shape == new.shape and not different(old, new).any():
+            self.moves.append(Moved(name, clause, case, dtype, array, new.size))
+            return None
+        subject = self.stand_ins[name]
+        truth = one.expected(subject).get(array)
+        if old.shape != new.shape:
+            note = f"shape {old.shape} became {new.shape}"
+        elif truth is None or truth.value.shape != new.shape:
+            note = f"moved, and has a shape or a name that the oracle has not: {new.shape}"
+        if note or truth is None:
+            self.moves.append(no_array(name, clause, one.key, array, note))
+            return None
+        return Moves(old, new, truth, one.kept(array, new.shape, subject), dtype)
+
+    def _count(self, one: Asked, name: str, array: str, moves: Moves) -> None:
         case, _, dtype = one.key.rpartition("/")
         counts = int(moves.kept.sum()), int(moves.moved.sum()), int(moves.beyond.sum())
         self.moves.append(Moved(name, one.clause(array), case, dtype, array, *counts, moves.worst))
-        if counts[2] and isinstance(one, OfTrial):
-            self._keep(one.trial, name, array, moves, answers)
 
     def _keep(self, trial: Trial, name: str, array: str, moves: Moves, answers: tuple[Arrays, Arrays]) -> None:
         """Keeps answers outside the gate, to be explained: those after, or else those before."""
@@ -131,7 +140,7 @@ class Comparison:
         systematic = [found for key, sums in self.sums.items() for found in sums.alarms(*key)]
         only = [Left(name, "", "is only before") for name in self.before.subjects.keys() - self._names(0)]
         only += [Left(name, "", "is only after") for name in self.after.subjects.keys() - self._names(1)]
-        changed = [*_releases(self.before.facts, self.after.facts), *self._changed_subjects()]
+        changed = [*changed_releases(self.before.facts, self.after.facts), *self._changed_subjects()]
         return Drift([*self.pairs], changed, self.moves, systematic, self._causes(), sorted(only, key=str) + self.left)
 
     def _causes(self) -> list[str]:
@@ -155,8 +164,8 @@ class Comparison:
     def _changed_subjects(self) -> Iterator[str]:
         for name, (old, new) in self.pairs.items():
             before, after = self.before.subjects[old], self.after.subjects[new]
-            yield from _changes(before.settings, after.settings)
-            yield from _changes(before.claims, after.claims, f"{name} claims ")
+            yield from changes(before.settings, after.settings)
+            yield from changes(before.claims, after.claims, f"{name} claims ")
 
 
 def _why_not(digests: list[str | None], today: Asked | None) -> str:
@@ -179,19 +188,3 @@ def _of_kind(answers: Arrays, gradients: bool) -> Arrays:
 def _claims(subject: Any) -> tuple[Any, ...]:
     """What decides how a subject's answers are compared."""
     return subject.attention_weights, subject.inputs, subject.lowest_score, subject.rows_without_key
-
-
-def _releases(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
-    """What of an installation is another; what is installed in one only stands in one line."""
-    absent = {fact for fact, value in {**before, **after}.items() if "not installed" in (value, before.get(fact))}
-    yield from (line for line in _changes(before, after) if line.partition(": ")[0] not in absent)
-    for when, facts in (("before", before), ("after", after)):
-        if only := [fact for fact in sorted(absent) if facts.get(fact, "not installed") != "not installed"]:
-            yield f"installed only {when}: {', '.join(only)}"
-
-
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any], start: str = "") -> Iterator[str]:
-    for fact in {**before, **after}:
-        old, new = before.get(fact, "not set"), after.get(fact, "not set")
-        if old != new:
-            yield f"{start}{fact}: {old} → {new}"
