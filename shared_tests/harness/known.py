@@ -113,7 +113,8 @@ def excuse(
             excused = replace(verdict, failed=0, worst=None, excused=verdict.failed, note="")
             findings[i] = replace(findings[i], verdict=excused)
         if not failed and entry.counts and (concerned or listed != "known_differences.toml"):
-            words = f"{listed} lists {entry}, which no longer differs: remove the entry"
+            or_narrow = ", or narrow its releases" if entry.releases else ""
+            words = f"{listed} lists {entry}, which no longer differs: remove the entry{or_narrow}"
             subject = findings[0].subject if entry.subject == "any" and findings else entry.subject
             findings.append(Finding(entry.clause, subject, "known differences", entry.dtype, failure(words)))
     return findings

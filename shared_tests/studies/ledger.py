@@ -1,8 +1,9 @@
 """The ledger: other releases of the frameworks, each judged in an environment of its own, and kept as a small summary.
 
 `python -m shared_tests.studies.ledger [NAME…] [--into FOLDER]`, in the root of the repository, makes the rows of these
-names anew, all of them if there is no name, and writes docs/ledger.md of all summaries that are kept. It sets up each
-environment with the Python that is called python3.11, python3.12 or python3.13, and removes it afterwards.
+names anew, all of them if there is no name, and writes docs/ledger.md of all summaries that are kept; with --page, the
+page alone. It sets up each environment with the Python that is called python3.11, or as the environment says, and
+removes it afterwards.
 """
 
 from __future__ import annotations
@@ -146,8 +147,11 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="ledger", description="Judges other releases, and writes docs/ledger.md.")
     parser.add_argument("names", nargs="*", help="rows of docs/ledger/environments.toml; all if there are none")
     parser.add_argument("--into", type=Path, help="where environments are set up; a temporary folder if left out")
+    parser.add_argument("--page", action="store_true", help="write the page of what is kept, and make no row")
     options = parser.parse_args(arguments)
     try:
+        if options.page:
+            return write_page()
         with tempfile.TemporaryDirectory() as folder:
             make(options.names, options.into or Path(folder))
     except (ValueError, OSError) as error:
