@@ -19,6 +19,8 @@ from shared_tests.studies.recorded import GRADIENT
 
 MOST = 3
 """So many cases are explained at once, the smallest."""
+LARGEST = 10_000
+"""So many numbers the answers to a case may have that are explained: for more, replaying takes minutes."""
 Answers = dict[str, Array]
 
 
@@ -37,6 +39,9 @@ def explanations(subject: Any, strays: Sequence[Stray]) -> Iterator[tuple[str, s
 
     Gradients that no one fault explains together are explained one array at a time.
     """
+    strays = [stray for stray in strays if sum(array.size for array in stray.answers.values()) <= LARGEST]
+    if not strays:
+        return
     gradients = any(name.startswith(GRADIENT) for name in strays[0].answers)
     variants = VARIANTS if gradients else forward_variants(subject)
     if words := _explained(subject, variants, [(stray.trial, _shown(subject, stray.answers)) for stray in strays]):
