@@ -12,8 +12,10 @@ from shared_tests.commands.cases import cases
 from shared_tests.commands.convert import convert
 from shared_tests.commands.diagnose import diagnose
 from shared_tests.commands.doctor import doctor
+from shared_tests.commands.drift import drift
 from shared_tests.commands.faults import faults
 from shared_tests.commands.heads import heads
+from shared_tests.commands.record import record
 from shared_tests.commands.verify import verify
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -27,6 +29,8 @@ def trihead() -> None:
 app.command(epilog="Example: trihead verify --subject my_port.py:MyPort --json verdict.json")(verify)
 app.command(epilog="Example: trihead diagnose --subject my_port.py:MyPort --json diagnosis.json")(diagnose)
 app.command(epilog="Example: trihead cases answered --claims claims.json")(cases)
+app.command(epilog="Example: trihead record main.safetensors --subject my_port.py:MyPort")(record)
+app.command(epilog="Example: trihead drift main.safetensors --json drift.json")(drift)
 app.command(epilog="Example: trihead faults --id mask-inverted")(faults)
 app.command(epilog="Example: trihead calibrate --dtype float32")(calibrate)
 app.command(epilog="Example: trihead doctor")(doctor)

@@ -36,6 +36,22 @@ def diagnose(subject: Any, advance: Advance = lambda _: None) -> Diagnosis:
         return Examination(Port(as_subject(subject)), advance).diagnosis()
 
 
+def forward_variants(subject: Any) -> list[Fault]:
+    """The faults that may explain outputs and attention weights."""
+    variants = [fault for fault in FORWARD if fault.variant or (subject.additive and fault.case.startswith("additive"))]
+    return variants + ([] if subject.rows_without_key == "uniform" else [UNIFORM])
+
+
+def claimed(subject: Any) -> tuple[Fault, ...]:
+    """What a subject claims to do otherwise than the reference."""
+    claims = (
+        ("empty-rows-zero", subject.rows_without_key == "zeros"),
+        ("empty-rows-nan", subject.rows_without_key == "nan"),
+        ("attention-weights-averaged", subject.attention_weights == "averaged"),
+    )
+    return tuple(next(f for f in CATALOGUE if f.id == name) for name, claim in claims if claim)
+
+
 @dataclass
 class Examination:
     """One port under diagnosis, and what is found so far."""
@@ -54,7 +70,7 @@ class Examination:
             return Diagnosis(
                 self.port.subject.name, {}, None, [Cause("crash", f"every call comes to an error: {error}")]
             )
-        self.domain, self.search = domain, Search(self._variants(), self._claimed())
+        self.domain, self.search = domain, Search(forward_variants(self.port.subject), claimed(self.port.subject))
         unsteady = self._again()
         if not unsteady:
             for probe in self._forward():
@@ -73,20 +89,6 @@ class Examination:
         self.causes = first_of_each(self.causes)
         claims = claims_of(self.port, domain, self.search, self.causes, self._lowest)
         return Diagnosis(self.port.subject.name, claims, self._stage(), self.causes)
-
-    def _variants(self) -> list[Fault]:
-        additive = self.port.subject.additive
-        variants = [fault for fault in FORWARD if fault.variant or (additive and fault.case.startswith("additive"))]
-        return variants + ([] if self.port.subject.rows_without_key == "uniform" else [UNIFORM])
-
-    def _claimed(self) -> tuple[Fault, ...]:
-        """What the port claims to do otherwise than the reference."""
-        claimed = (
-            ("empty-rows-zero", self.port.subject.rows_without_key == "zeros"),
-            ("empty-rows-nan", self.port.subject.rows_without_key == "nan"),
-            ("attention-weights-averaged", self.port.subject.attention_weights == "averaged"),
-        )
-        return tuple(next(f for f in CATALOGUE if f.id == name) for name, claims in claimed if claims)
 
     def _again(self) -> bool:
         """Whether its numbers change by themselves, so that no variant can explain them."""

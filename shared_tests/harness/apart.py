@@ -1,9 +1,9 @@
-"""Judging several subjects at once, each in a process of its own: Python in one process does one thing at a time."""
+"""Asking several subjects at once, each in a process of its own: Python in one process does one thing at a time."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -23,6 +23,11 @@ Question = tuple[str, tuple[Any, ...]]
 """What a process asks of the oracle: a method of `Oracle`, and its arguments, a trial by name, case and dtype."""
 
 
+Work = Callable[..., Any]
+"""work(oracle, *arguments): what a process does for one subject. It tells the oracle the name of each trial as it
+begins, and what it returns is no string, no tuple and no exception."""
+
+
 def judge_apart(
     names: Sequence[str],
     device: str | None,
@@ -34,12 +39,28 @@ def judge_apart(
 
     Raises what finding a subject raises, and OSError if a process ends without a verdict.
     """
-    context, oracle = get_context("spawn"), _Remembering()
-    reports: dict[str, Report] = {}
+    oracle = Remembering()
+    return _together(
+        each_apart(_judge, {name: (name, device, programs, known) for name in names}, advance, oracle), oracle
+    )
+
+
+def each_apart(
+    work: Work,
+    arguments: Mapping[str, tuple[Any, ...]],
+    advance: Callable[[str], None],
+    oracle: Remembering | None = None,
+) -> list[Any]:
+    """What `work` returns for the arguments of each name, each in a process of its own.
+
+    Raises what `work` raises, and OSError if a process ends without a result.
+    """
+    context, oracle = get_context("spawn"), oracle or Remembering()
+    results: dict[str, Any] = {}
     waiting: dict[Any, str] = {}
-    for name in names:
+    for name, given in arguments.items():
         mine, theirs = context.Pipe()
-        context.Process(target=_judge, args=(theirs, name, device, programs, known), daemon=True).start()
+        context.Process(target=_run, args=(theirs, work, given), daemon=True).start()
         theirs.close()  # the other process has it: when that ends, so does the pipe
         waiting[mine] = name
     while waiting:
@@ -51,16 +72,16 @@ def judge_apart(
                 raise OSError(f"{waiting[ready]}: expected a verdict, got none: its process ended") from None
             if isinstance(heard, Exception):
                 raise heard
-            if isinstance(heard, Report):
-                reports[waiting.pop(ready)] = heard
-            elif isinstance(heard, str):
+            if isinstance(heard, str):
                 advance(heard)
-            else:
+            elif isinstance(heard, tuple):
                 ready.send(oracle.answer(heard))
-    return _together([reports[name] for name in names], oracle)
+            else:
+                results[waiting.pop(ready)] = heard
+    return [results[name] for name in arguments]
 
 
-class _Remembering(Oracle):
+class Remembering(Oracle):
     """The oracle of the process that the others ask, which computes everything once."""
 
     def __init__(self) -> None:
@@ -78,7 +99,7 @@ class _Remembering(Oracle):
         return self._answers[question]
 
 
-class _Asking(Oracle):
+class Asking(Oracle):
     """The oracle of a process that is judging: it asks the first process."""
 
     def __init__(self, pipe: Connection) -> None:
@@ -101,18 +122,22 @@ class _Asking(Oracle):
             return self._pipe.recv()
 
 
-def _judge(pipe: Connection, name: str, device: str | None, programs: Path | None, known: Path | None) -> None:
-    """What a process does: tells each trial's name as it begins, and in the end a report or an error."""
+def _judge(oracle: Asking, name: str, device: str | None, programs: Path | None, known: Path | None) -> Report:
+    return judge(find(name, device, programs), known=known, advance=oracle.tell, oracle=oracle)
+
+
+def _run(pipe: Connection, work: Work, arguments: tuple[Any, ...]) -> None:
+    """What a process does: its work, whose result it tells in the end, or an error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one, and ends it
-    oracle = _Asking(pipe)
+    oracle = Asking(pipe)
     try:
-        oracle.tell(judge(find(name, device, programs), known=known, advance=oracle.tell, oracle=oracle))
+        oracle.tell(work(oracle, *arguments))
     except Exception as error:
         with suppress(OSError):  # the first process may be gone, and not listen
             oracle.tell(error)
 
 
-def _together(reports: Sequence[Report], oracle: _Remembering) -> Report:
+def _together(reports: Sequence[Report], oracle: Remembering) -> Report:
     """One report of several, each on one subject, with every two of them compared."""
     names = [name for report in reports for name in report.subjects]
     findings = [finding for report in reports for finding in report.findings]
@@ -124,7 +149,7 @@ def _together(reports: Sequence[Report], oracle: _Remembering) -> Report:
     return Report(names, findings + list(_pairs(answers, oracle)), about, answers)
 
 
-def _pairs(every: Answers, oracle: _Remembering) -> Iterator[Finding]:
+def _pairs(every: Answers, oracle: Remembering) -> Iterator[Finding]:
     for (name, case), answers in every.items():
         if len(answers) > 1:
             truth = oracle.answer(("of", (name, case, "float64", True, name in OF_HEADS)))

@@ -66,7 +66,7 @@ def of_gradients(subject: Any, model: Any, trial: Trial, truth: Truth) -> Verdic
     for name, expected in _expected_gradients(truth, one_input).items():
         clause, actual = "4.2" if name in trial.parameters else "4.1", gradients.get(name)
         if actual is not None and actual.shape == expected.value.shape and trial.left_out.any():
-            kept = _with_key(name, trial, one_input)
+            kept = with_key(name, trial, one_input)
             actual, expected = actual[kept], expected[kept]
         yield clause, named(name, {} if actual is None else {name: actual}, expected)
     untouched = unread_keys(trial) & (trial.lengths > 0).all(axis=1, keepdims=True)
@@ -83,7 +83,7 @@ def _expected_gradients(truth: Truth, one_input: bool) -> dict[str, Expected]:
     return kept | {"queries": truth.of_one_input}
 
 
-def _with_key(name: str, trial: Trial, one_input: bool) -> Array:
+def with_key(name: str, trial: Trial, one_input: bool) -> Array:
     """Where a gradient has nothing of a row that is left out: all of a parameter's has."""
     has_key: Array = trial.lengths > 0
     if name in trial.parameters:
