@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from shared_tests.harness.rounding import GATE
@@ -20,6 +21,11 @@ def templates() -> Environment:
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     found.globals["gate"] = f"{GATE:g}"
     return found
+
+
+def installed(facts: Mapping[str, str]) -> dict[str, str]:
+    """The facts of a page's last section, without what is not installed."""
+    return {name: value for name, value in facts.items() if value != "not installed"}
 
 
 def render(template: str, **context: Any) -> bytes:
