@@ -1,0 +1,73 @@
+"""How important each head of a model is by several measures, whether the measures agree, and whether frameworks do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from shared_tests.harness.rounding import Array
+from shared_tests.studies.experiment import Experiment, Recorded, gradient
+from shared_tests.studies.heads import confidence, entropy, leave_one_out
+
+GRADIENT, LEFT_OUT, ENTROPY, CONFIDENCE = "gradient", "leave one out", "entropy", "confidence"
+Measures = dict[str, Array]
+"""By name, (layers, heads)."""
+
+
+def measures(experiment: Experiment, recorded: Sequence[Recorded], advance: Callable[[str], None]) -> Measures:
+    """By gradient; by the rise of the loss when the head alone is removed; and two from attention weights alone."""
+    layers, heads = experiment.shape
+    found = {GRADIENT: gradient(experiment.subject, experiment.whole, recorded)}
+
+    def gain(removed: tuple[int, ...]) -> float:
+        advance(f"{experiment.name}: {LEFT_OUT}")
+        return -experiment.loss(removed)
+
+    found[LEFT_OUT] = leave_one_out(gain, layers * heads).reshape(layers, heads)
+    for name, measure in ((ENTROPY, entropy), (CONFIDENCE, confidence)):
+        found[name] = np.array([measure(one.attention_weights, one.valid_lens) for one in recorded])
+    return found
+
+
+def steps(experiment: Experiment) -> int:
+    """How often `measures` advances."""
+    layers, heads = experiment.shape
+    return 1 + layers * heads
+
+
+def rankings(found: Measures) -> dict[str, list[int]]:
+    """All heads by each measure, the least important first: those of high entropy come first."""
+    signs = {ENTROPY: -1}
+    return {name: np.argsort(signs.get(name, 1) * x.ravel(), kind="stable").tolist() for name, x in found.items()}
+
+
+def correlations(found: Measures) -> dict[tuple[str, str], float]:
+    """Spearman's rank correlation of each two measures, over all heads."""
+    return {(a, b): spearman(found[a].ravel(), found[b].ravel()) for a, b in combinations(found, 2)}
+
+
+def spearman(left: Array, right: Array) -> float:
+    """The correlation of two arrays' ranks, in which equal numbers share their mean rank; NaN if all are equal.
+
+    >>> spearman([1.0, 2.0, 9.0], [5.0, 7.0, 8.0])
+    1.0
+    """
+    x, y = (ranks(values) - np.mean(ranks(values)) for values in (left, right))
+    scale = float(np.sqrt((x @ x) * (y @ y)))
+    return float(x @ y) / scale if scale else float("nan")
+
+
+def ranks(values: Any) -> Array:
+    """Ranks from 1 of numbers, of which equal ones share the mean of theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    mean: Array = (last - (counts - 1) / 2)[place]
+    return mean
+
+
+def apart(found: Array, other: Array) -> float:
+    """The largest relative difference of two importances."""
+    return float(np.max(np.abs(found - other) / np.maximum(np.abs(other), np.finfo(np.float64).tiny)))
