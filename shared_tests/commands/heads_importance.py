@@ -54,11 +54,12 @@ def importance(
             by_subject[one.name] = gradient(one, experiment.layers(one), recorded)
             bar.update(task, advance=1)
     agreement = _agreement(experiment, by_subject)
-    _print(measures)
+    loss = float(experiment.losses(()).mean())
+    _print(measures, loss)
     for name, words in agreement.items():
         console.print(f"gradient by {name}: {words}", highlight=False, markup=False, soft_wrap=True)
     if json_file is not None:
-        numbers = as_json(what, names[0], measures) | {"versions": versions(), "agreement": agreement}
+        numbers = as_json(what, names[0], measures) | {"versions": versions(), "loss": loss, "agreement": agreement}
         numbers |= {"by_subject": {name: found.tolist() for name, found in by_subject.items()}}
         write_bytes(json_file, json.dumps(numbers, indent=1).encode())
 
@@ -88,11 +89,11 @@ def print_table(what: str, titles: Sequence[str], rows: Iterable[Sequence[str]])
     console.print(table)
 
 
-def _print(measures: weighing.Measures) -> None:
+def _print(measures: weighing.Measures, loss: float) -> None:
     """A row for each head, counted from 1; and how the measures agree."""
     places = np.ndindex(measures[weighing.GRADIENT].shape)
     rows = [[f"{i + 1}", f"{j + 1}", *(f"{x[i, j]:.4f}" for x in measures.values())] for i, j in places]
-    print_table("importance", ["layer", "head", *measures], rows)
+    print_table(f"importance; the loss of the whole model is {loss:.4f}", ["layer", "head", *measures], rows)
     pairs = weighing.correlations(measures).items()
     rows = [[*pair, f"{number:+.2f}"] for pair, number in pairs]
     print_table("rank correlation (Spearman) over heads", ["", "", ""], rows)

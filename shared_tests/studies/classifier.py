@@ -35,11 +35,12 @@ class Digits(Experiment):
         self.rows, self.labels = as_rows(images["images"]), images["labels"].astype(np.int64)
         super().__init__(subject, DIGITS_8_HEADS, [weights])
 
-    def loss(self, removed: Heads) -> float:
-        """Cross entropy."""
+    def losses(self, removed: Heads) -> Array:
+        """Cross entropies."""
         (layer,) = self.pruned(removed)
         probabilities = _softmax(self._logits(layer, self.rows[:WEIGHED], self.head))
-        return float(-np.log(probabilities[np.arange(WEIGHED), self.labels[:WEIGHED]]).mean())
+        found: Array = -np.log(probabilities[np.arange(WEIGHED), self.labels[:WEIGHED]])
+        return found
 
     def quality(self, removed: Heads) -> float:
         (layer,) = self.pruned(removed)

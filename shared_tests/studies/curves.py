@@ -14,14 +14,14 @@ from shared_tests.studies.removal import LEAST, MOST, RANDOM, Curve
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH, HEIGHT, COLUMNS = 3.1, 2.6, 3
-"""Inches of a panel, and how many stand side by side at most."""
+WIDTH, HEIGHT = 3.1, 2.6
+"""Inches of a panel."""
 COLOURS = {LEAST: "tab:blue", MOST: "tab:red"}
 
 
 def table(curves: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
     """Titles and rows: the quality by each order, against how many heads are removed; of random ones mean and range."""
-    titles = ["heads removed", "", *(str(number) for number in curves[0].removed)]
+    titles = ["heads removed by", "", *(str(number) for number in curves[0].removed)]
     rows: list[tuple[str, str, Iterable[float]]] = []
     for (measure, epochs), found in _grouped(curves).items():
         name = _title(measure, epochs)
@@ -41,9 +41,10 @@ def draw(curves: Sequence[Curve], quality_of: str, kind: str) -> bytes:
     """A panel for each measure, with random orders in each: their mean, and in grey their range."""
     groups = _grouped(curves)
     panels = [key for key in groups if key[0] != RANDOM]
-    rows = -(-len(panels) // COLUMNS)
-    figure = blank(WIDTH * min(len(panels), COLUMNS), HEIGHT * rows + 0.3)
-    axes = figure.subplots(rows, min(len(panels), COLUMNS), sharex=True, sharey=True, squeeze=False).ravel()
+    columns = min(len(panels), 2 if len(panels) == 4 else 3)
+    rows = -(-len(panels) // columns)
+    figure = blank(WIDTH * columns, HEIGHT * rows + 0.3)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for panel, (measure, epochs) in zip(axes, panels, strict=False):
         panel.set_title(_title(measure, epochs), size=9)
         _draw(panel, groups[measure, epochs], groups[RANDOM, epochs])

@@ -63,8 +63,8 @@ class Experiment:
         """For each layer, what went through it."""
         raise NotImplementedError
 
-    def loss(self, removed: Heads) -> float:
-        """The mean loss of the examples that heads are weighed on."""
+    def losses(self, removed: Heads) -> Array:
+        """The loss of each example that heads are weighed on, (examples,)."""
         raise NotImplementedError
 
     def quality(self, removed: Heads) -> float:

@@ -13,6 +13,7 @@ from shared_tests.studies.experiment import Experiment, Recorded, gradient
 from shared_tests.studies.heads import confidence, entropy, leave_one_out
 
 GRADIENT, LEFT_OUT, ENTROPY, CONFIDENCE = "gradient", "leave one out", "entropy", "confidence"
+EITHER_WAY = f"|{LEFT_OUT}|"
 Measures = dict[str, Array]
 """By name, (layers, heads)."""
 
@@ -24,7 +25,7 @@ def measures(experiment: Experiment, recorded: Sequence[Recorded], advance: Call
 
     def gain(removed: tuple[int, ...]) -> float:
         advance(f"{experiment.name}: {LEFT_OUT}")
-        return -experiment.loss(removed)
+        return -float(experiment.losses(removed).mean())
 
     found[LEFT_OUT] = leave_one_out(gain, layers * heads).reshape(layers, heads)
     for name, measure in ((ENTROPY, entropy), (CONFIDENCE, confidence)):
@@ -45,8 +46,9 @@ def rankings(found: Measures) -> dict[str, list[int]]:
 
 
 def correlations(found: Measures) -> dict[tuple[str, str], float]:
-    """Spearman's rank correlation of each two measures, over all heads."""
-    return {(a, b): spearman(found[a].ravel(), found[b].ravel()) for a, b in combinations(found, 2)}
+    """Spearman's rank correlation of each two measures over all heads, and of how far the loss moves either way."""
+    compared = {**found, EITHER_WAY: np.abs(found[LEFT_OUT])}
+    return {(a, b): spearman(compared[a].ravel(), compared[b].ravel()) for a, b in combinations(compared, 2)}
 
 
 def spearman(left: Array, right: Array) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from shared_tests.studies.experiment import Experiment, Heads
 from shared_tests.studies.importance import GRADIENT
 
-LEAST, MOST = "least important first", "most important first"
+LEAST, MOST = "least first", "most first"
 RANDOM, AGAIN = "at random", "gradient, weighed again"
 POINTS = 12
 """At about how many numbers of removed heads a curve is measured."""

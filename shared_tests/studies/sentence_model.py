@@ -34,9 +34,10 @@ class SentenceModel(Experiment):
         self.judged = self.model.tokens(list(JUDGED))
         self.embeddings = self._embed(self.judged, ())
 
-    def loss(self, removed: Heads) -> float:
-        """The contrastive loss within each group of pairs."""
-        return float(self.module.mean_loss(self._embed(self.pairs, removed), len(PAIRS)))
+    def losses(self, removed: Heads) -> Array:
+        """The contrastive loss of each pair within its group."""
+        found: Array = self.model.losses(self.pairs, len(PAIRS), self._attend(removed))
+        return found
 
     def quality(self, removed: Heads) -> float:
         """The mean cosine between the embeddings of a sentence by this model and by the whole one."""
@@ -56,6 +57,8 @@ class SentenceModel(Experiment):
         return [Recorded(of_layer, weights, of_queries) for of_layer, weights in pairs]
 
     def _embed(self, tokens: Any, removed: Heads) -> Array:
-        attend = [self.module.of_model(self.subject, layer) for layer in self.pruned(removed)]
-        embeddings: Array = self.model.run(tokens, attend).embeddings
+        embeddings: Array = self.model.run(tokens, self._attend(removed)).embeddings
         return embeddings
+
+    def _attend(self, removed: Heads) -> list[Any]:
+        return [self.module.of_model(self.subject, layer) for layer in self.pruned(removed)]

@@ -73,10 +73,19 @@ class MiniLM:
             embeddings = self.embed(tokens)
         return Run(embeddings.numpy(), **{name: [x.numpy() for x in tensors] for name, tensors in found.items()})
 
-    def slopes(self, tokens):
-        """For the `contrastive` loss of each pair its gradient by what each layer's attention gave.
+    @torch.no_grad()
+    def losses(self, tokens, groups, attend=None):
+        """The `contrastive` loss of each pair, (pairs,).
 
-        tokens: of the pairs' first sentences, then of their second. (pairs, layers, sentences, length, hidden)
+        tokens: of each group the first sentences of all its pairs, then the second; groups are of one size.
+        """
+        first, second = self.embed(tokens, attend).unflatten(0, (groups, 2, -1)).unbind(1)
+        return contrastive(first, second).flatten().numpy()
+
+    def slopes(self, tokens):
+        """For the loss of each pair of one group its gradient by what each layer's attention gave.
+
+        (pairs, layers, sentences, length, hidden)
         """
         with self._recorded() as found:
             losses = contrastive(*self.embed(tokens).chunk(2))
@@ -141,19 +150,13 @@ def of_model(subject, model):
 
 
 def contrastive(first, second):
-    """For each pair of embeddings, how little it is told from the others: (pairs,), of two (…, pairs, hidden).
+    """How little each pair of embeddings is told from the others: (…, pairs), of two (…, pairs, hidden).
 
     The cross entropy, both ways, of finding the other of a pair by the cosine between embeddings, times SCALE: the
     loss that sentence embeddings are trained with (Henderson et al. 2017, section 4.4, with cosines).
     """
     scores = SCALE * first @ second.mT
     return -(scores.log_softmax(-1) + scores.log_softmax(-2)).diagonal(dim1=-2, dim2=-1) / 2
-
-
-def mean_loss(embeddings, groups):
-    """The mean `contrastive` loss of NumPy embeddings: of groups of pairs, first sentences before second ones."""
-    of_groups = torch.tensor(embeddings).unflatten(0, (groups, 2, -1))
-    return contrastive(of_groups[:, 0], of_groups[:, 1]).mean().item()
 
 
 def _recording(attention, found):
