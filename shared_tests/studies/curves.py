@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 3.1, 2.6
 """Inches of a panel."""
-COLOURS = {LEAST: "tab:blue", MOST: "tab:red"}
+LINES = {LEAST: ("tab:blue", "least important first"), MOST: ("tab:red", "most important first")}
 
 
 def table(curves: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
@@ -62,8 +62,8 @@ def _draw(panel: Axes, found: Sequence[Curve], random: Sequence[Curve]) -> None:
     panel.fill_between(random[0].removed, low, high, color="0.85", linewidth=0)
     panel.plot(random[0].removed, mean, color="0.45", linestyle="--", label=f"{RANDOM}, {len(random)} seeds")
     for one in found:
-        colour = COLOURS[one.order.direction]
-        panel.plot(one.removed, one.quality, marker="o", markersize=3, color=colour, label=one.order.direction)
+        colour, label = LINES[one.order.direction]
+        panel.plot(one.removed, one.quality, marker="o", markersize=3, color=colour, label=label)
     panel.tick_params(labelsize=8)
 
 

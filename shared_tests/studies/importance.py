@@ -42,13 +42,20 @@ def steps(experiment: Experiment) -> int:
 def rankings(found: Measures) -> dict[str, list[int]]:
     """All heads by each measure, the least important first: those of high entropy come first."""
     signs = {ENTROPY: -1}
-    return {name: np.argsort(signs.get(name, 1) * x.ravel(), kind="stable").tolist() for name, x in found.items()}
+    numbers = {name: signs.get(name, 1) * x.ravel() for name, x in compared(found).items()}
+    return {name: np.argsort(x, kind="stable").tolist() for name, x in numbers.items()}
 
 
 def correlations(found: Measures) -> dict[tuple[str, str], float]:
-    """Spearman's rank correlation of each two measures over all heads, and of how far the loss moves either way."""
-    compared = {**found, EITHER_WAY: np.abs(found[LEFT_OUT])}
-    return {(a, b): spearman(compared[a].ravel(), compared[b].ravel()) for a, b in combinations(compared, 2)}
+    """Spearman's rank correlation of each two measures, over all heads."""
+    pairs = combinations(compared(found).items(), 2)
+    return {(left, right): spearman(x.ravel(), y.ravel()) for (left, x), (right, y) in pairs}
+
+
+def compared(found: Measures) -> Measures:
+    """The measures; and how far the loss moves either way, if it falls without some of the heads."""
+    change = found[LEFT_OUT]
+    return {**found, EITHER_WAY: np.abs(change)} if (change < 0).any() else found
 
 
 def spearman(left: Array, right: Array) -> float:
