@@ -96,7 +96,7 @@ def _print(measures: weighing.Measures, loss: float) -> None:
     print_table(f"importance; the loss of the whole model is {loss:.4f}", ["layer", "head", *measures], rows)
     pairs = weighing.correlations(measures).items()
     rows = [[*pair, f"{number:+.2f}"] for pair, number in pairs]
-    print_table("rank correlation (Spearman) over heads", ["", "", ""], rows)
+    print_table("rank correlation over heads", ["measure", "measure", "Spearman"], rows)
 
 
 def _agreement(experiment: Experiment, by_subject: dict[str, Array]) -> dict[str, str]:

@@ -8,9 +8,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "heads.md").read_text()
 
 
 def test_a_layer_inside_a_model_is_weighed_and_pruned():
-    block = next(
-        block for block in PAGE.split("```python\n") if "from torch_impl import MultiHeadAttention, head" in block
-    )
+    first = "from torch_impl import MultiHeadAttention, head_importance"
+    block = next(block for block in PAGE.split("```python\n") if first in block)
     names = {}
     exec(block.split("```")[0], names)
     assert names["importance"].shape == (8,)

@@ -18,6 +18,7 @@ from shared_tests.studies.removal import AGAIN, LEAST, MOST, RANDOM, Removal, po
 from shared_tests.studies.speed import speeds
 
 ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "heads.md").read_text()
 
 
 class Line:
@@ -202,6 +203,8 @@ def test_command_importance(tmp_path):
     for name, words in found["agreement"].items():
         assert float(words.split("σ")[0].split()[-1]) < 8
         assert f"gradient by {name}: {words}" in result.stdout
+    for line in result.stdout.partition("gradient by")[0].splitlines():
+        assert line.rstrip() in PAGE
     leave_out = np.array(found["measures"]["leave one out"][0])
     digits = Digits(find("torch_impl"))
     assert leave_out[4] == pytest.approx(digits.losses((4,)).mean() - digits.losses(()).mean(), rel=1e-9)
@@ -226,6 +229,10 @@ def test_command_study(tmp_path):
     assert {layer for one in found["curves"] for layer, _ in one["heads"]} == {1}
     assert most["heads"][::-1][:-1] == least["heads"][1:]
     assert "accuracy by torch_impl" in result.stdout
+    rows = [line.split() for line in result.stdout.splitlines() if " first " in line and "trained" not in line]
+    assert len(rows) == 9
+    page = [line.split() for line in PAGE.splitlines()]
+    assert all(row in page for row in rows)
     assert (tmp_path / "x.svg").read_text().startswith("<?xml")
 
 

@@ -14,8 +14,8 @@ from shared_tests.studies.removal import LEAST, MOST, RANDOM, Curve
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH, HEIGHT = 3.1, 2.6
-"""Inches of a panel."""
+WIDTH, HEIGHT, COLUMNS = 3.1, 2.6, 3
+"""Inches of a panel, and how many stand side by side at most."""
 LINES = {LEAST: ("tab:blue", "least important first"), MOST: ("tab:red", "most important first")}
 
 
@@ -41,7 +41,7 @@ def draw(curves: Sequence[Curve], quality_of: str, kind: str) -> bytes:
     """A panel for each measure, with random orders in each: their mean, and in grey their range."""
     groups = _grouped(curves)
     panels = [key for key in groups if key[0] != RANDOM]
-    columns = min(len(panels), 2 if len(panels) == 4 else 3)
+    columns = min(len(panels), COLUMNS)
     rows = -(-len(panels) // columns)
     figure = blank(WIDTH * columns, HEIGHT * rows + 0.3)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
