@@ -17,9 +17,8 @@ from shared_tests.harness.find import find
 from shared_tests.harness.rounding import Array
 from shared_tests.storage import write_bytes
 from shared_tests.studies import curves, figures, importance, removal
-from shared_tests.studies.bench import machine
 from shared_tests.studies.classifier import Digits
-from shared_tests.studies.installation import versions
+from shared_tests.studies.installation import machine, versions
 from shared_tests.studies.speed import SHAPE, TITLES, Speed, speeds
 
 SPEED = "speed"
