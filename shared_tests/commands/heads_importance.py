@@ -45,8 +45,7 @@ def importance(
         raise ValueError(f"--subject: expected different names, got {', '.join(names)}")
     subjects = [find(name) for name in names]
     experiment = EXPERIMENTS[what](subjects[0])
-    recorded = experiment.recorded()
-    measures = weigh(experiment, recorded)
+    recorded, measures = weigh(experiment)
     by_subject = {}
     with progress(what, len(subjects)) as (bar, task):
         for one in subjects:
@@ -64,10 +63,12 @@ def importance(
         write_bytes(json_file, json.dumps(numbers, indent=1).encode())
 
 
-def weigh(experiment: Experiment, recorded: Sequence[Recorded]) -> weighing.Measures:
-    """All measures, with a progress bar."""
-    with progress(experiment.name, weighing.steps(experiment)) as (bar, task):
-        return weighing.measures(experiment, recorded, lambda doing: bar.update(task, advance=1, description=doing))
+def weigh(experiment: Experiment) -> tuple[list[Recorded], weighing.Measures]:
+    """What went through the layers, and all measures; with a progress bar."""
+    with progress(f"{experiment.name}: {weighing.GRADIENT}", weighing.steps(experiment)) as (bar, task):
+        recorded = experiment.recorded()
+        found = weighing.measures(experiment, recorded, lambda doing: bar.update(task, advance=1, description=doing))
+    return recorded, found
 
 
 def as_json(what: str, subject: str, measures: weighing.Measures) -> dict[str, Any]:

@@ -31,9 +31,11 @@ def study(
     subject: Annotated[
         str | None, typer.Option(help="Who prunes: torch_impl unless it is given. Of speed: only this one.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Random orders.")] = 10,
-    epochs: Annotated[int, typer.Option(min=0, help="Of training after pruning, for digits; 0: none.")] = 3,
-    rounds: Annotated[int, typer.Option(min=1, help="Of speed: interleaved rounds, of which the median is.")] = 15,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Random orders. Default: 10.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=0, help="Of training after pruning, for digits; 0: none. Default: 3.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Of speed: interleaved rounds. Default: 15.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Also draw the curves here (.png, .svg, .pdf).")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write all numbers here, as JSON.")] = None,
 ) -> None:
@@ -46,13 +48,22 @@ def study(
         check_writable(option, path)
     if what not in (*EXPERIMENTS, SPEED):
         raise ValueError(f"WHAT: expected {', '.join(EXPERIMENTS)} or {SPEED}, got {what}")
+    for option, value, places in (
+        ("--seeds", seeds, EXPERIMENTS),
+        ("--epochs", epochs, (Digits.name,)),
+        ("--rounds", rounds, (SPEED,)),
+        ("--plot", plot, EXPERIMENTS),
+    ):
+        if value is not None and what not in places:
+            raise ValueError(f"{option}: expected with {' or '.join(places)}, got {what}")
     if plot is not None:
-        if what == SPEED:
-            raise ValueError(f"--plot: expected with {' or '.join(EXPERIMENTS)}, got {SPEED}")
         if plot.suffix not in figures.KINDS:
             raise ValueError(f"--plot: expected a file {', '.join(figures.KINDS)}, got {plot}")
         figures.require()
-    numbers = _speed(subject, rounds) if what == SPEED else _curves(what, subject or OURS[0], seeds, epochs, plot)
+    if what == SPEED:
+        numbers = _speed(subject, rounds or 15)
+    else:
+        numbers = _curves(what, subject or OURS[0], seeds or 10, 3 if epochs is None else epochs, plot)
     if json_file is not None:
         write_bytes(json_file, json.dumps(numbers | {"versions": versions()}, indent=1).encode())
 
@@ -64,7 +75,7 @@ def _curves(what: str, subject: str, seeds: int, epochs: int, plot: Path | None)
     job = removal.Removal(experiment, seeds)
     if isinstance(experiment, Digits) and seen is not None:
         job.retrained, job.epochs = partial(experiment.retrained, seen=seen, epochs=epochs), epochs
-    measures = weigh(experiment, experiment.recorded())
+    _, measures = weigh(experiment)
     orders = job.orders(importance.rankings(measures))
     found = []
     with progress(what, job.number(orders)) as (bar, task):

@@ -257,6 +257,9 @@ BAD = [
         ["study", "speed", "--subject", "keras_builtin"],
         "--subject: expected one of torch_impl, jax_impl, tf_impl, got",
     ),
+    (["study", "speed", "--seeds", "3"], "--seeds: expected with digits or minilm, got speed"),
+    (["study", "minilm", "--epochs", "3"], "--epochs: expected with digits, got minilm"),
+    (["study", "digits", "--rounds", "3"], "--rounds: expected with speed, got digits"),
     (["study", "digits", "--subject", "nobody"], "subject: expected one of bert_builtin, "),
 ]
 
