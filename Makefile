@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: verify test bench browser lint format
+.PHONY: verify test bench browser ledger lint format
 
 verify: $(VENV)/ready
 	$(BIN)/trihead verify
@@ -13,6 +13,10 @@ test: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/trihead bench --page docs/benchmarks.md --plot docs/benchmarks.svg
+
+# Other releases, each in an environment of its own; ROWS: which of docs/ledger/environments.toml.
+ledger: $(VENV)/ready
+	$(BIN)/python -m shared_tests.studies.ledger $(ROWS)
 
 # Chromium, in which the tests look at pages; where it cannot be installed, they say that they were skipped.
 browser:

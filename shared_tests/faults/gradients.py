@@ -51,6 +51,8 @@ def _asked(port: Port, probe: Probe) -> Arrays:
 
 def _excused(port: Port, dtype: str, names: Iterable[str]) -> set[str]:
     """What is a known difference of a framework's kernels, or has no meaning of its own where one array is given."""
-    known = [e for e in known_differences() if e.subject == port.subject.name and e.dtype in ("any", dtype)]
+    known = [
+        e for e in known_differences() if e.subject == port.subject.name and e.dtype in ("any", dtype) and e.counts
+    ]
     excused = {name for name in names for e in known if e.clause in ("4.1", "4.2") and name.endswith(e.what)}
     return excused | ({GRADIENT + x for x in PROJECTIONS} if port.subject.inputs == "self" else set())

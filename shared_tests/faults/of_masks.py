@@ -8,7 +8,7 @@ import numpy as np
 
 from shared_tests.faults.arithmetic import Change
 from shared_tests.faults.fault import Fault
-from shared_tests.harness.rounding import Array
+from shared_tests.harness.rounding import Array, to_format
 
 
 def lengths(edit: Any) -> dict[str, Change]:
@@ -40,7 +40,7 @@ def _added(of_masked: float, of_attended: float = 0.0) -> dict[str, Change]:
     def change(right: Change, layer: Any, scores: Array, attended: Array) -> Array:
         number = layer.arithmetic.constant
         total = scores + np.where(attended, number(of_attended), number(of_masked))
-        return total.astype(layer.arithmetic.form).astype(scores.dtype)
+        return to_format(total, layer.arithmetic.form).astype(scores.dtype)
 
     return {"masked": change}
 

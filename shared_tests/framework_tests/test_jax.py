@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from shared_tests.harness.find import find
+from shared_tests.harness.known import known_differences
 from shared_tests.storage import programs_folder
 
 jax = pytest.importorskip("jax")
@@ -268,3 +269,13 @@ def test_importance_is_the_same_with_a_compiled_loss(scoring):
 
     eager, compiled = (jax_impl.head_importance(layer, f, [inputs]) for f in (loss, jax.jit(loss)))
     close(compiled, eager)
+
+
+@pytest.mark.parametrize("entry", [e for e in known_differences() if e.subject == "jax_impl" and e.releases], ids=str)
+def test_a_difference_of_some_releases_is_in_them_alone(entry):
+    """The reproduction that is listed fails where what is installed is outside the range."""
+    if entry.counts:
+        exec(entry.reproduction, {})
+    else:
+        with pytest.raises(AssertionError):
+            exec(entry.reproduction, {})

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from shared_tests.harness.clauses import CLAUSES, RAISES
 from shared_tests.harness.compare import Verdict, failure
+from shared_tests.releases import as_range, is_within
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Finding:
 class KnownDifference:
     """One entry of a list: `what` is the end of the name of the quantity that differs.
 
-    "any", or nothing in `what`, is all there are; `reproduction` is needed in our own list alone.
+    "any", or nothing in `what`, is all there are; `reproduction` is needed in our own list alone. `releases`, as in
+    "jax>=0.12", is where the entry counts, all of them if it is left out.
     """
 
     clause: str
@@ -42,17 +44,24 @@ class KnownDifference:
     case: str = "any"
     what: str = ""
     reproduction: str = ""
+    releases: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Whether what is installed is within the entry's range of releases."""
+        return not self.releases or is_within(self.releases)
 
     def concerns(self, finding: Finding) -> bool:
         """Whether this finding is about the quantity of the entry: of its clause, or of that within clause 10.2."""
         ours = {"subject": self.subject, "dtype": self.dtype, "case": self.case}
         same = all(wanted in ("any", getattr(finding, name)) for name, wanted in ours.items())
         same = same and (finding.clause == self.clause or finding.verdict.what.startswith(f"{self.clause} "))
-        return same and finding.verdict.what.endswith(self.what)
+        return same and finding.verdict.what.endswith(self.what) and self.counts
 
     def __str__(self) -> str:
         names = {"case": self.case, "dtype": self.dtype, "what": self.what or "any"}
-        return ", ".join([self.clause, *(f"{name} {value}" for name, value in names.items() if value != "any")])
+        parts = [self.clause, *(f"{name} {value}" for name, value in names.items() if value != "any"), self.releases]
+        return ", ".join(part for part in parts if part)
 
 
 @cache
@@ -75,7 +84,16 @@ def read_known(path: Path) -> list[KnownDifference]:
             raise ValueError(f"{path}: expected texts, and a reason, got {entry}")
         if entry.clause not in {*CLAUSES, RAISES}:
             raise ValueError(f"{path}: expected a clause of the contract, or {RAISES}, got {entry.clause}")
+        if entry.releases:
+            _check_range(path, entry.releases)
     return known
+
+
+def _check_range(path: Path, releases: str) -> None:
+    try:
+        as_range(releases)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def excuse(
@@ -83,7 +101,8 @@ def excuse(
 ) -> list[Finding]:
     """Turns failures that are known into excused ones, and entries that were asked about but hold into failures.
 
-    known: our own list if None. An entry of another, `listed` by name, must also concern something.
+    known: our own list if None. An entry of another, `listed` by name, must also concern something. An entry whose
+    releases are not installed is left aside.
     """
     findings = list(findings)
     for entry in known_differences() if known is None else known:
@@ -93,8 +112,9 @@ def excuse(
             verdict = findings[i].verdict
             excused = replace(verdict, failed=0, worst=None, excused=verdict.failed, note="")
             findings[i] = replace(findings[i], verdict=excused)
-        if not failed and (concerned or listed != "known_differences.toml"):
-            words = f"{listed} lists {entry}, which no longer differs: remove the entry"
+        if not failed and entry.counts and (concerned or listed != "known_differences.toml"):
+            or_narrow = ", or narrow its releases" if entry.releases else ""
+            words = f"{listed} lists {entry}, which no longer differs: remove the entry{or_narrow}"
             subject = findings[0].subject if entry.subject == "any" and findings else entry.subject
             findings.append(Finding(entry.clause, subject, "known differences", entry.dtype, failure(words)))
     return findings

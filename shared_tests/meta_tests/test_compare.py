@@ -6,7 +6,7 @@ import pytest
 from shared_tests.harness import compare
 from shared_tests.harness.clauses import CLAUSES
 from shared_tests.harness.compare import BINS, Verdict
-from shared_tests.harness.known import Finding, KnownDifference, excuse
+from shared_tests.harness.known import Finding, KnownDifference, excuse, read_known
 from shared_tests.harness.report import Report, describe
 from shared_tests.harness.rounding import GATE, Expected
 
@@ -117,6 +117,39 @@ def test_known_difference_is_excused_and_strict():
     assert (excused.verdict.failed, excused.verdict.excused) == (0, 2)
     assert excuse([elsewhere], [entry]) == [elsewhere]
     assert "remove the entry" in excuse([holding], [entry])[-1].verdict.note
+
+
+@pytest.mark.parametrize("releases", ["numpy>=1", "numpy!=1.0,>=1"])
+def test_within_its_releases_an_entry_is_strict(releases):
+    entry = KnownDifference("4.2", "why", "a", releases=releases)
+    failing = Finding("4.2", "a", "case", "float16", Verdict(5, 2, 30.0))
+    assert excuse([failing], [entry])[0].verdict.excused == 2
+    holding = Finding("4.2", "a", "case", "float16", Verdict(5, 0, 1.0))
+    assert (
+        f"lists 4.2, {releases}, which no longer differs: remove the entry, or narrow"
+        in excuse([holding], [entry])[-1].verdict.note
+    )
+
+
+@pytest.mark.parametrize("releases", ["numpy<1", "no-such-package>=1"])
+def test_outside_its_releases_an_entry_is_left_aside(releases):
+    entry = KnownDifference("4.2", "why", "a", releases=releases)
+    failing = Finding("4.2", "a", "case", "float16", Verdict(5, 2, 30.0))
+    holding = Finding("4.2", "a", "case", "float16", Verdict(5, 0, 1.0))
+    assert excuse([failing, holding], [entry]) == [failing, holding]
+    assert excuse([failing, holding], [entry], "a port's list") == [failing, holding]
+
+
+@pytest.mark.parametrize(
+    "releases", ["jax", "no range", "jax[cpu]>=1", "jax>=1; python_version > '3'", "jax @ file:///x"]
+)
+def test_what_is_no_range_of_releases_is_refused(releases, tmp_path):
+    path = tmp_path / "known.toml"
+    path.write_text(f'[[difference]]\nclause = "4.2"\nreason = "why"\nreleases = "{releases}"\n')
+    with pytest.raises(
+        ValueError, match=r"known\.toml: releases: expected a package and a range, such as jax>=0.12, got"
+    ):
+        read_known(path)
 
 
 def test_report_of_nothing_does_not_hold():

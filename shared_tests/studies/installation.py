@@ -7,9 +7,11 @@ import platform
 import re
 import time
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
+
+from shared_tests.releases import ABSENT, release_of
 
 VARIABLES = re.compile(r"(OMP|MKL|OPENBLAS|KMP|XLA|JAX|TF|TORCH|KERAS|NVIDIA|CUDA)_.*")
 """Environment variables that frameworks and their libraries listen to."""
@@ -25,16 +27,12 @@ def installation() -> dict[str, str]:
 def versions() -> dict[str, str]:
     """The releases of Python, trihead and every dependency: what may be published, unlike the variables."""
     names = {re.split(r"[^A-Za-z0-9._-]", requirement)[0] for requirement in requires("trihead") or []}
-    return {"python": platform.python_version()} | {name: _version(name) for name in sorted(names)}
+    return {"python": platform.python_version()} | {name: release_of(name) for name in sorted(names)}
 
 
 def machine() -> dict[str, str]:
     """The date, the processor and its threads."""
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "processor": processor(),
-        "threads": str(os.cpu_count()),
-    }
+    return {"date": time.strftime("%Y-%m-%d"), "processor": processor(), "threads": str(os.cpu_count())}
 
 
 def processor() -> str:
@@ -51,10 +49,10 @@ def settings(subject: Any) -> dict[str, str]:
 
 def changed_releases(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
     """What of an installation is another; what is installed in one only stands in one line."""
-    absent = {fact for fact, value in {**before, **after}.items() if "not installed" in (value, before.get(fact))}
+    absent = {fact for fact, value in {**before, **after}.items() if ABSENT in (value, before.get(fact))}
     yield from (line for line in changes(before, after) if line.partition(": ")[0] not in absent)
     for when, facts in (("before", before), ("after", after)):
-        if only := [fact for fact in sorted(absent) if facts.get(fact, "not installed") != "not installed"]:
+        if only := [fact for fact in sorted(absent) if facts.get(fact, ABSENT) != ABSENT]:
             yield f"installed only {when}: {', '.join(only)}"
 
 
@@ -64,10 +62,3 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any], start: str = ""
         old, new = before.get(fact, "not set"), after.get(fact, "not set")
         if old != new:
             yield f"{start}{fact}: {old} → {new}"
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"

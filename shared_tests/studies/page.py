@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from shared_tests.harness.rounding import GATE
+from shared_tests.releases import ABSENT
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -25,7 +26,7 @@ def templates() -> Environment:
 
 def installed(facts: Mapping[str, str]) -> dict[str, str]:
     """The facts of a page's last section, without what is not installed."""
-    return {name: value for name, value in facts.items() if value != "not installed"}
+    return {name: value for name, value in facts.items() if value != ABSENT}
 
 
 def render(template: str, **context: Any) -> bytes:
