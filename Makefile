@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 verify: $(VENV)/ready
 	$(BIN)/trihead verify
 
+# Two processes of one thread each: more threads would fight for two cores.
 test: $(VENV)/ready
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 bench: $(VENV)/ready
 	$(BIN)/trihead bench --page docs/benchmarks.md --plot docs/benchmarks.svg

@@ -1,6 +1,6 @@
-"""The conformance suite, and what a port's own tests import: `from shared_tests import Subject, diagnose, judge`.
+"""The conformance suite, and what a port's own tests import: `from shared_tests import Subject, judge`.
 
-Beside these, what shows and measures heads from their attention weights.
+Beside these, what remembers answers and compares them, and what shows and measures heads.
 """
 
 from importlib import import_module

@@ -13,11 +13,10 @@ import numpy as np
 from shared_tests.cases import minilm
 from shared_tests.harness.rounding import Array, to_format
 from shared_tests.harness.scoring import DOT_PRODUCT, Scoring
+from shared_tests.layouts.canonical import without_heads
 from shared_tests.storage import read_arrays
 
 Lengths = tuple[int, ...] | tuple[tuple[int, ...], ...] | None
-OF_HEADS = ("W_q", "W_k", "W_v")
-"""The projections whose rows belong to heads."""
 GOLDENS = files("shared_tests") / "goldens"
 
 
@@ -99,14 +98,11 @@ class Trial:
         return replace(self, **arrays, valid_lens=None if self.valid_lens is None else self.valid_lens[::-1].copy())
 
     def without_heads(self, heads: Sequence[int]) -> Trial:
-        """The layer without some heads: without their rows of W_q, W_k and W_v, and their columns of W_o."""
-        removed = [range(h * self.config.head_dim, (h + 1) * self.config.head_dim) for h in heads]
-        rows = [row for head in removed for row in head]
-        cut = {name: np.delete(array, rows, axis=0) for name, array in self.parameters.items() if name[:3] in OF_HEADS}
-        cut["W_o.weight"] = np.delete(self.parameters["W_o.weight"], rows, axis=1)
-        config = replace(self.config, num_heads=self.config.num_heads - len(removed))
+        """The layer without some heads."""
+        rest = without_heads(self.parameters, heads, self.config.head_dim)
+        config = replace(self.config, num_heads=self.config.num_heads - len(heads))
         keep = None if self.keep is None else np.delete(self.keep, list(heads), axis=1)
-        return replace(self, config=config, parameters=self.parameters | cut, keep=keep)
+        return replace(self, config=config, parameters=rest, keep=keep)
 
     @property
     def left_out(self) -> Array:

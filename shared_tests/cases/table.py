@@ -19,6 +19,7 @@ PRUNED = replace(CROSS, num_heads=2)
 """CROSS without one of its three heads: the heads together are no longer as wide as the output."""
 BOOK = Config(key_size=100, query_size=100, value_size=100, num_hiddens=100, num_heads=5)
 DIGITS = Config(key_size=16, query_size=16, value_size=16, num_hiddens=64, num_heads=4)
+DIGITS_8_HEADS = replace(DIGITS, num_heads=8, head_dim=8)
 EVERY = ("float64", "float32", "bfloat16", "float16")
 RAGGED = ((1, 7, 3, 2, 5), (4, 1, 6, 7, 2))
 

@@ -22,8 +22,11 @@ from shared_tests.commands.terminal import (
 )
 from shared_tests.harness.clauses import CLAUSES
 from shared_tests.storage import write_bytes
-from shared_tests.studies.drift import Drift, Row, in_sigma, in_units
+from shared_tests.studies.drift import Drift, Row
+from shared_tests.studies.drift_page import drift_page
 from shared_tests.studies.drifting import drift as compare
+from shared_tests.studies.installation import machine, versions
+from shared_tests.studies.page import templates
 from shared_tests.studies.recording import read_record
 
 
@@ -35,6 +38,7 @@ def drift(
     subject: SubjectOption = None,
     answers: AnswersOption = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the drift here, as JSON.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Also write a page, to pass on.")] = None,
     device: DeviceOption = None,
     cache: CacheOption = True,
 ) -> None:
@@ -42,7 +46,10 @@ def drift(
 
     Exit 0 if nothing moved beyond the gate, 1 if something did, 2 on bad use.
     """
-    check_writable("--json", json_file)
+    for option, path in {"--json": json_file, "--html": html}.items():
+        check_writable(option, path)
+    if html is not None:
+        templates()  # if jinja2 is missing, that is said before anything is asked
     named = names_of(subject, answers)
     if after is not None and (named or device):
         raise ValueError("drift: expected AFTER, or --subject, --answers and --device for what is asked now, got both")
@@ -56,6 +63,8 @@ def drift(
     print_drift(found)
     if json_file is not None:
         write_bytes(json_file, json.dumps(found.as_json(), indent=1, allow_nan=False).encode())
+    if html is not None:
+        write_bytes(html, drift_page(found, machine() | versions()))
     raise typer.Exit(0 if found.holds else 1)
 
 
@@ -73,11 +82,6 @@ def print_drift(found: Drift) -> None:
 def _table(rows: list[Row]) -> Table:
     table = Table("clause", "", "subject", "moved", "furthest", "in the last place", "in", box=None)
     for row in rows:
-        what, count = (row.clause, CLAUSES[row.clause], row.subject), f"{row.moved:,} of {row.compared:,}"
-        if row.worst is None or row.worst.worst is None:
-            table.add_row(*what, count if row.moved else f"none of {row.compared:,}", *["", "", ""])
-            continue
-        array, place = row.worst, row.worst.worst
-        far = in_sigma(place.sigmas), in_units(place.units), f"{array.case}, {array.dtype}, {array.array}"
-        table.add_row(*what, count, *far, style="bold red" if row.beyond else "")
+        style = "bold red" if row.beyond else ""
+        table.add_row(row.clause, CLAUSES[row.clause], row.subject, *row.cells(), style=style)
     return table

@@ -1,4 +1,4 @@
-"""Trains the digits classifier and writes the two goldens: its attention weights, and images it never saw.
+"""Trains the digits classifier and writes the goldens: its weights with 4 heads and with 8, and images it never saw.
 
 Run again with `python -m shared_tests.goldens.train_digits`; any of the three packages will do. Needs
 scikit-learn, whose bundled handwritten digits it reads (E. Alpaydin and C. Kaynak, 1998, UCI).
@@ -12,39 +12,60 @@ import numpy as np
 import typer
 from sklearn.datasets import load_digits
 
-from shared_tests.cases.case import as_rows
-from shared_tests.cases.table import DIGITS
+from shared_tests.cases.case import Config, as_rows
+from shared_tests.cases.table import DIGITS, DIGITS_8_HEADS
 from shared_tests.harness.find import find
+from shared_tests.harness.rounding import Array
 from shared_tests.harness.training import batches, initial_parameters
 from shared_tests.storage import write_arrays
 
 HELD_OUT = 360
 EPOCHS, BATCH_SIZE, RATE = 60, 64, 0.01
+Examples = tuple[Array, Array]
+"""Rows (images, 8, 16), or images (images, 8, 8), and labels (images,)."""
 
 
 def main(
     subject: Annotated[str, typer.Option(help="Which package trains.")] = "torch_impl",
-    folder: Annotated[Path, typer.Option(help="Where the two files go.")] = Path(__file__).parent,
+    folder: Annotated[Path, typer.Option(help="Where the files go.")] = Path(__file__).parent,
+    heads: Annotated[list[int] | None, typer.Option(help="4 or 8. Repeat for both, which is the default.")] = None,
 ) -> None:
-    """Train the digits classifier, print its accuracy on held-out images, write its weights and those images."""
-    digits = load_digits()
-    order = np.random.default_rng(0).permutation(len(digits.images))
-    held_out, seen = order[:HELD_OUT], order[HELD_OUT:]
-    rows, labels = as_rows(digits.images), digits.target
-    trainer, weights = find(subject), initial_parameters()
-    steps = trainer.train(
-        DIGITS, weights, batches(rows[seen], labels[seen], BATCH_SIZE, EPOCHS), "adam", RATE, "float32"
-    )
+    """Train digits classifiers, print their accuracy on held-out images, write their weights and those images."""
+    images, answers = split(load_digits().images)[1]
+    held_out = {"images": images.astype(np.uint8), "labels": answers.astype(np.uint8)}
+    write_arrays(folder / "digits_held_out.safetensors", held_out)
+    for number in heads or (4, 8):
+        weights, head = train(subject, {4: DIGITS, 8: DIGITS_8_HEADS}[number], (as_rows(images), answers))
+        if number == 4:
+            write_arrays(folder / "digits.safetensors", weights)
+        else:
+            write_arrays(folder / "digits_8_heads.safetensors", weights | head)
+
+
+def train(subject: str, config: Config, held_out: Examples) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The weights of the layer, and of the classifier's head."""
+    trainer, given = find(subject), batches(*seen(), BATCH_SIZE, EPOCHS)
+    steps = trainer.train(config, initial_parameters(), given, "adam", RATE, "float32")
     loss, weights = deque(steps, maxlen=1).pop()
-    head = weights.pop("head.weight"), weights.pop("head.bias")
-    model = trainer.build(DIGITS, weights, "float32")
-    x = rows[held_out].astype(np.float32)
-    output, _ = trainer.forward(model, x, x, x, None)
-    accuracy = np.mean((output.mean(axis=1) @ head[0].T + head[1]).argmax(axis=1) == labels[held_out])
-    print(f"trained with {subject}: last loss {loss:.4f}, accuracy on {HELD_OUT} held-out images {accuracy:.1%}")
-    write_arrays(folder / "digits.safetensors", weights)
-    images, answers = digits.images[held_out].astype(np.uint8), labels[held_out].astype(np.uint8)
-    write_arrays(folder / "digits_held_out.safetensors", {"images": images, "labels": answers})
+    head = {name: weights.pop(name) for name in ("head.weight", "head.bias")}
+    x = held_out[0].astype(np.float32)
+    output, _ = trainer.forward(trainer.build(config, weights, "float32"), x, x, x, None)
+    found = (output.mean(axis=1) @ head["head.weight"].T + head["head.bias"]).argmax(axis=1)
+    accuracy = f"accuracy on {HELD_OUT} held-out images {np.mean(found == held_out[1]):.1%}"
+    print(f"{config.num_heads} heads trained with {subject}: last loss {loss:.4f}, {accuracy}")
+    return weights, head
+
+
+def seen() -> Examples:
+    """The rows and labels that the classifiers are trained on."""
+    return split(as_rows(load_digits().images))[0]
+
+
+def split(images: Array) -> tuple[Examples, Examples]:
+    """Those to train on, with their labels, and those held out."""
+    labels, order = load_digits().target, np.random.default_rng(0).permutation(len(images))
+    held_out, seen = order[:HELD_OUT], order[HELD_OUT:]
+    return (images[seen], labels[seen]), (images[held_out], labels[held_out])
 
 
 if __name__ == "__main__":

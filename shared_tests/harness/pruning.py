@@ -12,16 +12,20 @@ from shared_tests.harness import compare
 from shared_tests.harness.asking import ask, floating
 from shared_tests.harness.by_clause import Verdicts, of_answer, of_gradients, of_parameters
 from shared_tests.harness.claimed import unchanged
-from shared_tests.harness.rounding import Expected
+from shared_tests.harness.rounding import Array, Expected
 from shared_tests.harness.subject import offers
 from shared_tests.harness.truth import REMOVED, Truth, without_some_heads
 
 
+def entries(trial: Trial) -> list[tuple[Array | None, ...]]:
+    """Each entry as a batch of its own, for `head_importance`: (queries, keys, values, valid_lens, cotangent)."""
+    arrays = (*deepcopy(trial).inputs, trial.cotangent.copy())
+    return [tuple(None if x is None else x[i : i + 1] for x in arrays) for i in range(len(trial.queries))]
+
+
 def importance(subject: Any, model: Any, trial: Trial, truth: Expected) -> Verdicts:
     """The importance of heads for sum(output * cotangent), each entry a batch of its own."""
-    arrays = (*deepcopy(trial).inputs, trial.cotangent.copy())
-    batches = [tuple(None if x is None else x[i : i + 1] for x in arrays) for i in range(len(trial.queries))]
-    found = floating("head_importance", subject.head_importance(model, batches))
+    found = floating("head_importance", subject.head_importance(model, entries(trial)))
     yield "10.1", compare.within_gate(found, truth)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -101,3 +101,10 @@ def check_heads(width: int, num_heads: int | None) -> None:
     """Raises ValueError if there cannot be so many heads."""
     if num_heads is not None and (num_heads < 1 or width % num_heads):
         raise ValueError(f"heads: expected a number of heads that divides {width}, got {num_heads}")
+
+
+def without_heads(weights: Mapping[str, Array], heads: Sequence[int], head_dim: int) -> dict[str, Array]:
+    """The weights without some heads, from 0: without their rows of W_q, W_k and W_v, and their columns of W_o."""
+    rows = [row for head in heads for row in range(head * head_dim, (head + 1) * head_dim)]
+    axes = {name: 1 if name.startswith("W_o") else 0 for name in (*WEIGHTS, *BIASES[:3]) if name in weights}
+    return {**weights, **{name: np.delete(weights[name], rows, axis=axis) for name, axis in axes.items()}}

@@ -45,7 +45,7 @@ def test_a_layer_holds_within_its_claims(report, name):
 def test_each_claim_is_reasoned(subjects, name):
     claims = {claim for claim in CLAIMS if getattr(subjects[name], claim) != getattr(Subject, claim)}
     less = {d.claim for d in deviations() if d.subject == name}
-    assert less - {"dtypes"} == claims - {"dtypes"}
+    assert less - {"dtypes"} == claims - {"dtypes", "pruned"}  # what claims pruned layers claims more
     assert "dtypes" in less or {*Subject.dtypes} <= {*subjects[name].dtypes}
 
 

@@ -125,7 +125,10 @@ def test_within_its_releases_an_entry_is_strict(releases):
     failing = Finding("4.2", "a", "case", "float16", Verdict(5, 2, 30.0))
     assert excuse([failing], [entry])[0].verdict.excused == 2
     holding = Finding("4.2", "a", "case", "float16", Verdict(5, 0, 1.0))
-    assert f"lists 4.2, {releases}, which no longer differs: remove the entry, or narrow" in excuse([holding], [entry])[-1].verdict.note
+    assert (
+        f"lists 4.2, {releases}, which no longer differs: remove the entry, or narrow"
+        in excuse([holding], [entry])[-1].verdict.note
+    )
 
 
 @pytest.mark.parametrize("releases", ["numpy<1", "no-such-package>=1"])

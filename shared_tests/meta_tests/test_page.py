@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared_tests import judge
+from shared_tests import drift, judge, record
 from shared_tests.cases.table import CASES
 from shared_tests.faults.catalogue import named
 from shared_tests.faults.diagnosis import diagnose
@@ -21,6 +21,7 @@ from shared_tests.harness.clauses import CLAUSES
 from shared_tests.harness.report import describe
 from shared_tests.studies import page as pages
 from shared_tests.studies.attention_maps import heatmaps
+from shared_tests.studies.drift_page import drift_page
 from shared_tests.studies.histograms import histograms
 from shared_tests.studies.verdict_page import verdict_page
 
@@ -90,6 +91,9 @@ def written(holding, failing):
         "holding": verdict_page(holding, [], FACTS),
         "failing": verdict_page(report, [(diagnosis, ["masks = ('none',)"])], FACTS),
     }
+    old, new = (record(subject, cases=FEW) for subject in (planted("one"), planted("one", "mask-one-too-long")))
+    found["moved"] = drift_page(drift(old, new), FACTS)
+    found["unmoved"] = drift_page(drift(old, old), FACTS)
     return {name: data.decode() for name, data in found.items()}
 
 
@@ -119,7 +123,20 @@ def test_a_failing_port_is_diagnosed(failing, written):
     assert "next: trihead diagnose --subject" in verdict_page(report, [], FACTS).decode()
 
 
-@pytest.mark.parametrize("name", ["holding", "failing"])
+def test_what_moved_is_said_in_the_words_of_the_terminal(written):
+    old, new = (record(subject, cases=FEW) for subject in (planted("one"), planted("one", "mask-one-too-long")))
+    found, page = drift(old, new), Page(written["moved"])
+    assert not found.holds
+    for row in found.rows:
+        assert [f"{row.clause} {CLAUSES[row.clause]}", row.subject, *row.cells()] in page.rows
+    text = " ".join(page.text.split())
+    assert found.verdict() in text
+    assert "✗" in text
+    assert all(" ".join(line.split()) in text for line in found.lines())
+    assert "✓ UNMOVED" in " ".join(Page(written["unmoved"]).text.split())
+
+
+@pytest.mark.parametrize("name", ["holding", "failing", "moved", "unmoved"])
 def test_a_page_needs_nothing_else(written, name):
     page = Page(written[name])
     assert not re.search(r"https?:|@import|url\(", written[name])
@@ -315,7 +332,7 @@ def opened(browser, written, tmp_path):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
-@pytest.mark.parametrize("name", ["holding", "failing"])
+@pytest.mark.parametrize("name", ["holding", "failing", "moved"])
 def test_a_page_fits_and_axe_finds_nothing(opened, name, width, scheme):
     from axe_playwright_python.sync_playwright import Axe
 

@@ -183,7 +183,7 @@ def times(name: str, shape: Shape, step: str, rounds: int, device: str | None = 
     took: dict[str, list[float]] = {contestant: [] for contestant in calls}
     for _ in range(rounds):
         for contestant, call in calls.items():
-            took[contestant].append(1000 * _seconds(call, 1 if contestant == "product" else repeats))
+            took[contestant].append(1000 * seconds(call, 1 if contestant == "product" else repeats))
     medians = {contestant: float(np.median(each)) for contestant, each in took.items()}
     rate = 2.0 * PRODUCT**3 / medians["product"]
     for contestant in wanted:
@@ -201,7 +201,8 @@ def times(name: str, shape: Shape, step: str, rounds: int, device: str | None = 
         )
 
 
-def _seconds(call: Callable[[], None], repeats: int) -> float:
+def seconds(call: Callable[[], None], repeats: int) -> float:
+    """The mean time of a call, after one that is not counted."""
     call()
     start = time.perf_counter()
     for _ in range(repeats):

@@ -37,6 +37,14 @@ class Row:
     worst: Moved | None
     """The array with the element that moved furthest; none if nothing moved."""
 
+    def cells(self) -> tuple[str, str, str, str]:
+        """How many moved; and of the number that moved furthest how far, in units in the last place, and where."""
+        count = f"{f'{self.moved:,}' if self.moved else 'none'} of {self.compared:,}"
+        if self.worst is None or self.worst.worst is None:
+            return count, "", "", ""
+        array, place = self.worst, self.worst.worst
+        return count, in_sigma(place.sigmas), in_units(place.units), f"{array.case}, {array.dtype}, {array.array}"
+
 
 @dataclass(frozen=True)
 class Drift:

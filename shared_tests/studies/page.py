@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from shared_tests.harness.rounding import GATE
+from shared_tests.releases import ABSENT
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -20,6 +22,11 @@ def templates() -> Environment:
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     found.globals["gate"] = f"{GATE:g}"
     return found
+
+
+def installed(facts: Mapping[str, str]) -> dict[str, str]:
+    """The facts of a page's last section, without what is not installed."""
+    return {name: value for name, value in facts.items() if value != ABSENT}
 
 
 def render(template: str, **context: Any) -> bytes:

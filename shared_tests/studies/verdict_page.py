@@ -8,10 +8,9 @@ from shared_tests.faults import words
 from shared_tests.faults.words import Diagnosis
 from shared_tests.harness.clauses import CLAUSES
 from shared_tests.harness.report import Report, describe, in_words
-from shared_tests.releases import ABSENT
 from shared_tests.studies.attention_maps import heatmaps
 from shared_tests.studies.histograms import histograms
-from shared_tests.studies.page import render
+from shared_tests.studies.page import installed, render
 
 Diagnosed = tuple[Diagnosis, Sequence[str]]
 """What was found out about a subject that fails, and the attributes to paste into its class."""
@@ -25,7 +24,7 @@ def verdict_page(report: Report, diagnoses: Sequence[Diagnosed], facts: Mapping[
         report=report,
         figures=_figures(report),
         diagnoses=diagnoses,
-        facts={name: value for name, value in facts.items() if value != ABSENT},
+        facts=installed(facts),
         clauses=CLAUSES,
         describe=describe,
         words=words,

@@ -14,6 +14,8 @@ from transformers.utils import logging
 from shared_tests.cases.minilm import folder, missing
 
 logging.disable_progress_bar()  # of loading weights, which takes no time
+SCALE = 20
+"""Of cosines in the contrastive loss, as Sentence Transformers has it."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,39 @@ class MiniLM:
     @torch.no_grad()
     def run(self, tokens, attend=None):
         """Embeddings, and what went through each layer's attention, as a `Run`."""
-        found = {"inputs": [], "attention_weights": [], "outputs": []}
-        with self._swapped(attend, lengths(tokens)):
-            hooks = [hook for layer in self.bert.encoder.layer for hook in _recording(layer.attention, found)]
-            try:
-                embeddings = self.embed(tokens)
-            finally:
-                for hook in hooks:
-                    hook.remove()
+        with self._swapped(attend, lengths(tokens)), self._recorded() as found:
+            embeddings = self.embed(tokens)
         return Run(embeddings.numpy(), **{name: [x.numpy() for x in tensors] for name, tensors in found.items()})
+
+    @torch.no_grad()
+    def losses(self, tokens, groups, attend=None):
+        """The `contrastive` loss of each pair, (pairs,).
+
+        tokens: of each group the first sentences of all its pairs, then the second; groups are of one size.
+        """
+        first, second = self.embed(tokens, attend).unflatten(0, (groups, 2, -1)).unbind(1)
+        return contrastive(first, second).flatten().numpy()
+
+    def slopes(self, tokens):
+        """For the loss of each pair of one group its gradient by what each layer's attention gave.
+
+        (pairs, layers, sentences, length, hidden)
+        """
+        with self._recorded() as found:
+            losses = contrastive(*self.embed(tokens).chunk(2))
+        slopes = [torch.autograd.grad(loss, found["outputs"], retain_graph=True) for loss in losses]
+        return np.array([[slope.numpy() for slope in of_layers] for of_layers in slopes])
+
+    @contextmanager
+    def _recorded(self):
+        """What goes through each layer's attention meanwhile, by the names of `Run`."""
+        found = {"inputs": [], "attention_weights": [], "outputs": []}
+        hooks = [hook for layer in self.bert.encoder.layer for hook in _recording(layer.attention, found)]
+        try:
+            yield found
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     @contextmanager
     def _swapped(self, attend, valid_lens):
@@ -109,7 +135,11 @@ def lengths(tokens):
 
 def of_subject(subject, config, weights, dtype="float64"):
     """The attention of a subject with these canonical weights, as `MiniLM` takes it; it has no gradients."""
-    model = subject.build(config, weights, dtype)
+    return of_model(subject, subject.build(config, weights, dtype))
+
+
+def of_model(subject, model):
+    """The same of a model that the subject has built."""
 
     def attend(x, valid_lens):
         x = x.numpy()
@@ -117,6 +147,16 @@ def of_subject(subject, config, weights, dtype="float64"):
         return torch.tensor(output), torch.tensor(attention_weights)
 
     return attend
+
+
+def contrastive(first, second):
+    """How little each pair of embeddings is told from the others: (…, pairs), of two (…, pairs, hidden).
+
+    The cross entropy, both ways, of finding the other of a pair by the cosine between embeddings, times SCALE: the
+    loss that sentence embeddings are trained with (Henderson et al. 2017, section 4.4, with cosines).
+    """
+    scores = SCALE * first @ second.mT
+    return -(scores.log_softmax(-1) + scores.log_softmax(-2)).diagonal(dim1=-2, dim2=-1) / 2
 
 
 def _recording(attention, found):
