@@ -45,14 +45,15 @@ def test_the_page_is_what_is_kept():
 
 def test_every_environment_was_tried_and_every_summary_is_listed():
     assert {path.stem for path in KEPT.glob("*.json")} == set(LISTED)
-    assert sum(len(environment.subjects) for environment in LISTED.values()) >= 3 * len(OURS)
+    for subject in OURS:
+        assert sum(subject in environment.subjects for environment in LISTED.values()) >= 2
 
 
 @pytest.mark.parametrize("name", LISTED)
 def test_a_summary_is_of_its_environment(name):
     kept, environment = summaries(KEPT)[name], LISTED[name]
     pins = dict(re.fullmatch(r"([\w-]+)==(.+)", x).groups() for x in environment.releases if "==" in x)
-    assert pins or "--constraint=constraints.txt" in environment.releases
+    assert pins
     releases = {package: release.partition("+")[0] for package, release in kept["facts"].items()}
     assert pins.items() <= releases.items()
     assert releases["python"].startswith(f"{environment.python}.")
@@ -91,7 +92,7 @@ def test_errors_are_one_line(capsys, monkeypatch):
     with pytest.raises(SystemExit) as stopped:
         main(["no-such-row"])
     assert stopped.value.code == 2
-    assert "expected names of pinned, " in capsys.readouterr().err
+    assert "expected names of jax-0.8.0, " in capsys.readouterr().err
 
 
 def test_a_python_that_is_not_there_is_named(tmp_path):

@@ -23,6 +23,14 @@ each, every release, clause and cause, is in `docs/ledger`.
 
 *Moved* are numbers that are not the same bits as with the pinned releases; *furthest* is how far, in σ
 ([rounding.md](rounding.md)) and in units in the last place of the number's format.
+
+Beside the rows, on 2026-11-24, under Python 3.13 with jax 0.12.0.1, flax 0.12.12 and numpy 2.5.5: `docs/my_port.py`
+holds; `meta_tests/test_compare.py`, `test_oracle.py`, `test_rounding.py`, `test_truth.py`, `test_contract.py` and
+`test_record.py` pass, and so does `framework_tests/test_jax.py`, less three tests of `jax.export`, which needs
+flatbuffers, and that was not there. With the lower ends of `pyproject.toml` (Python 3.11, torch 2.13, jax 0.8, flax
+0.12, tensorflow 2.19, keras 3.10, numpy 2.0.2, jaxtyping 0.3, packaging 24, platformdirs 4) `test_torch.py`,
+`test_jax.py` and `test_tf.py` of `framework_tests` pass; the whole suite was not run there. typer 0.12.5 fails with
+click 8.5, 0.16.1 does not; rich 14.1 begins an error with an empty line, 14.3 does not. torch before 2.13 was not tried.
 """
 
 
