@@ -30,7 +30,8 @@ holds; `meta_tests/test_compare.py`, `test_oracle.py`, `test_rounding.py`, `test
 flatbuffers, and that was not there. With the lower ends of `pyproject.toml` (Python 3.11, torch 2.13, jax 0.8, flax
 0.12, tensorflow 2.19, keras 3.10, numpy 2.0.2, jaxtyping 0.3, packaging 24, platformdirs 4) `test_torch.py`,
 `test_jax.py` and `test_tf.py` of `framework_tests` pass; the whole suite was not run there. typer 0.12.5 fails with
-click 8.5, 0.16.1 does not; rich 14.1 begins an error with an empty line, 14.3 does not. torch before 2.13 was not tried.
+click 8.5, 0.16.1 does not; rich 14.1 begins an error with an empty line, 14.3 does not. torch before 2.13 was not
+tried.
 """
 
 
