@@ -373,12 +373,12 @@ def test_rows_that_are_left_undefined_are_not_compared():
 
 
 def test_what_else_changed_is_said():
-    after = replace(BEFORE, facts=BEFORE.facts | {"numpy": "9.9", "torch": "not installed", "OMP_NUM_THREADS": "1"})
+    after = replace(BEFORE, facts=BEFORE.facts | {"numpy": "9.9", "torch": "not installed", "OMP_STACKSIZE": "1"})
     before = replace(BEFORE, facts=BEFORE.facts | {"torch": "2.0", "jax": "not installed", "numpy": "9.8"})
     found = drift(before, replace(after, facts=after.facts | {"jax": "1.0"})).changed
     assert found == [
         "numpy: 9.8 → 9.9",
-        "OMP_NUM_THREADS: not set → 1",
+        "OMP_STACKSIZE: not set → 1",
         "installed only before: torch",
         "installed only after: jax",
     ]
