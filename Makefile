@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: verify test bench browser ledger lint format
+.PHONY: verify test bench browser docs ledger lint format
 
 verify: $(VENV)/ready
 	$(BIN)/trihead verify
@@ -23,6 +23,11 @@ ledger: $(VENV)/ready
 browser:
 	command -v chromium || command -v chromium-browser || command -v google-chrome || \
 		{ apt-get update --quiet && apt-get install --quiet --yes chromium; }
+
+# The site, in docs/_build. It is made anew: what is left over of a page that moved would be linked to still.
+docs: $(VENV)/ready
+	rm -rf docs/_build
+	$(BIN)/python -m sphinx --nitpicky --fail-on-warning --quiet docs docs/_build
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
