@@ -19,7 +19,7 @@ Row = dict[str, "Line | None"]
 """Column -> its line, or None for a gap."""
 WORDS = re.compile(r"#.*|\"[^\"]*\"|'[^']*'|\w+|\s+|[^\w\s]")
 PUNCTUATION = " ()[]{},.:"
-ALIKE = 0.5
+ALIKE = 0.4
 """Two lines share a row if more than this part of their words is the same."""
 
 

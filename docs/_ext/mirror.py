@@ -48,14 +48,15 @@ class Mirror(SphinxDirective):
         same = len(texts) == len(COLUMNS) and len({*texts.values()}) == 1
         if set(sentences) != ({ALL} if same else set(COLUMNS)):
             raise self.error(f"mirror: expected a sentence for {ALL if same else ', '.join(COLUMNS)}, got {sentences}")
-        rows = mirrors.rows({ALL: texts["torch"]} if same else texts)
+        texts = {ALL: texts["torch"]} if same else texts
+        rows = mirrors.rows(texts)
         node = drawing.mirror(rows=len(rows), same=same)
         for column in sentences:
             found = [piece for one in pieces.values() for piece in one] if same else pieces[column]
             title = "The same in all three" if same else COLUMNS[column].title
             node += self._column(column, title, found, sentences[column])
             if found:
-                code = found[0].text if same else texts[column]
+                code = texts[column]
                 node[-1] += drawing.mirror_code(code, code, language="python", rows=rows, column=column)
         return [node]
 
