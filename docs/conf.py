@@ -19,6 +19,7 @@ extensions = [
     "mathml",
     "mirror",
     "source_pages",
+    "tables",
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]

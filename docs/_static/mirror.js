@@ -63,5 +63,6 @@
   (first.closest("section section") || first.closest(".pst-scrollable-table-container") || first).before(bar);
   for (const media of [two, three]) media.addEventListener("change", draw);
   draw();
-  if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView(); // the page has another height now
+  const target = location.hash && document.getElementById(location.hash.slice(1));
+  if (target) target.scrollIntoView({ behavior: "instant" }); // the blocks above it have changed their height
 })();

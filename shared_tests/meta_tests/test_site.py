@@ -171,12 +171,18 @@ def test_a_change_of_a_function_is_on_its_page_after_a_rebuild(small):
 
 WRONG = [
     (MIRROR.replace("as_lengths", "as_length"), "torch_impl: expected a function, method or class called"),
-    (MIRROR.replace(":jax: none", ":jax: attention.as_lengths"), "jax_impl: expected a function, method or class called"),
+    (
+        MIRROR.replace(":jax: none", ":jax: attention.as_lengths"),
+        "jax_impl: expected a function, method or class called",
+    ),
     (MIRROR.replace("jax: Two.\n", ""), "expected a sentence for torch, jax, tf, got torch, tf"),
     (MIRROR.replace("torch: One.", "One."), "expected a line such as 'torch: …', got 'One.'"),
     (MIRROR.replace(":tf:", ":keras:"), "keras"),
     (":::{mirror} attention.DotProductAttention\n:only: scored\ntorch: a\njax: b\ntf: c\n:::\n", "to have scored"),
-    (":::{mirror} checks.check_heads\ntorch: a\njax: b\ntf: c\n:::\n", "expected a sentence for all, got torch, jax, tf"),
+    (
+        ":::{mirror} checks.check_heads\ntorch: a\njax: b\ntf: c\n:::\n",
+        "expected a sentence for all, got torch, jax, tf",
+    ),
 ]
 
 
