@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: verify test bench browser ledger lint format
+.PHONY: verify test bench browser docs ledger wheel lint format
 
 verify: $(VENV)/ready
 	$(BIN)/trihead verify
@@ -19,10 +19,30 @@ bench: $(VENV)/ready
 ledger: $(VENV)/ready
 	$(BIN)/python -m shared_tests.studies.ledger $(ROWS)
 
+# The wheel and the sdist, in dist/.
+wheel: $(VENV)/ready
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+
+# The wheel with one extra alone, as a user installs it, in an environment of its own: make try-wheel-jax.
+PACKAGE_torch := torch_impl
+PACKAGE_jax := jax_impl
+PACKAGE_tensorflow := tf_impl
+try-wheel-%: wheel
+	$(PYTHON) -m venv --clear build/try-$*
+	build/try-$*/bin/pip install --quiet --constraint constraints.txt "$$(echo dist/*.whl)[$*]"
+	cd build/try-$* && bin/python -c 'import $(PACKAGE_$*)' && bin/trihead doctor && \
+		bin/trihead verify --subject $(PACKAGE_$*)
+
 # Chromium, in which the tests look at pages; where it cannot be installed, they say that they were skipped.
 browser:
 	command -v chromium || command -v chromium-browser || command -v google-chrome || \
 		{ apt-get update --quiet && apt-get install --quiet --yes chromium; }
+
+# The site, in docs/_build. It is made anew: what is left over of a page that moved would be linked to still.
+docs: $(VENV)/ready
+	rm -rf docs/_build
+	$(BIN)/python -m sphinx --nitpicky --fail-on-warning --quiet docs docs/_build
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+// Which columns are shown is written here.
