@@ -14,33 +14,35 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.myst import CodeBlockParser
 
 ROOT = Path(__file__).parents[2]
-TAB = re.compile(r"^:::\{tab-item\}.*?^:::$", re.DOTALL | re.MULTILINE)
+PACKAGES = "torch_impl", "jax_impl", "tf_impl"  # PyTorch is imported first
 PROGRAMS = [
-    *(("docs/compare/chapter.md", tab) for tab in ("torch", "jax", "tf")),
-    ("docs/compare/silent.md", None),
-    ("README.md", None),
-    ("README.zh-CN.md", None),
+    *(("docs/compare/chapter.md", package.removesuffix("_impl")) for package in PACKAGES),
+    ("docs/compare/silent.md", ""),
+    ("README.md", ""),
 ]
+TAB = re.compile(r"^:::\{tab-item\}.*?^:::$", re.DOTALL | re.MULTILINE)
+COLUMNS = re.compile(r"<table>.*?</table>\s+```text\n.*?```", re.DOTALL)
+"""Of the README: functions without their heads, and what a command printed. test_readme.py holds these."""
 
 
-class Printed:
-    """What the last block printed, until a block of text has shown it."""
+class Reader:
+    """Runs each block of Python, and remembers what it printed until a block of text has shown it."""
 
     def __init__(self):
-        self.lines, self.run = "", PythonEvaluator()
+        self.printed, self.run = "", PythonEvaluator()
 
-    def execute(self, example):
-        self.check_shown()
+    def python(self, example):
+        self.end()
         with redirect_stdout(StringIO()) as printed:
             self.run(example)
-        self.lines = printed.getvalue()
+        self.printed = printed.getvalue()
 
-    def compare(self, example):
-        assert self.lines == example.parsed, f"line {example.line}: expected what the block before prints"
-        self.lines = ""
+    def text(self, example):
+        assert example.parsed == self.printed, f"{example.path}, line {example.line}: expected what the block prints"
+        self.printed = ""
 
-    def check_shown(self):
-        assert not self.lines, "expected a block of text after the block that prints this"
+    def end(self):
+        assert not self.printed, "expected a block of text that shows what the block of Python before prints"
 
 
 def blank(match):
@@ -48,25 +50,36 @@ def blank(match):
     return "\n" * match[0].count("\n")
 
 
-def program(text, tab):
-    """A page with only one tab, and without tables of columns, which are no programs."""
-    text = re.sub(r"<table>.*?</table>", blank, text, flags=re.DOTALL)
-    text = re.sub(r"```sh\n.*?```\n\n```text", lambda match: blank(match) + "```shown", text, flags=re.DOTALL)
+def program(page, tab):
+    """The page as somebody reads it who has chosen one tab."""
+    text = COLUMNS.sub(blank, (ROOT / page).read_text())
     return TAB.sub(lambda match: match[0] if f":sync: {tab}\n" in match[0] else blank(match), text)
 
 
-@pytest.mark.parametrize(("page", "tab"), PROGRAMS, ids=lambda value: str(value))
+def examples(page, tab, reader):
+    """The blocks of one tab and of no tab, in the order of the page."""
+    document = Document(program(page, tab), page)
+    for language in ("python", "text"):
+        for region in CodeBlockParser(language, getattr(reader, language))(document):
+            document.add(region)
+    return list(document)
+
+
+@pytest.mark.parametrize(("page", "tab"), PROGRAMS)
 def test_blocks_run_and_print_what_is_shown(page, tab, tmp_path, monkeypatch):
-    for package in ("torch_impl", "jax_impl", "tf_impl") if tab is None else (f"{tab}_impl",):
+    for package in PACKAGES:
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
-    printed = Printed()
-    document = Document(program((ROOT / page).read_text(), tab), page)
-    for language, evaluator in (("python", printed.execute), ("text", printed.compare)):
-        for region in CodeBlockParser(language, evaluator)(document):
-            document.add(region)
-    examples = list(document)
-    assert examples
-    for example in examples:
+    reader = Reader()
+    for example in examples(page, tab, reader):
         example.evaluate()
-    printed.check_shown()
+    reader.end()
+
+
+@pytest.mark.parametrize("page", {page: None for page, _ in PROGRAMS})
+def test_every_block_is_run(page):
+    """In one of the tabs at least, wherever its fence stands."""
+    lines = COLUMNS.sub(blank, (ROOT / page).read_text()).splitlines()
+    fences = {number for number, line in enumerate(lines, 1) if re.match(r"\s*```(\{.*\} *)?(python|text)", line)}
+    tabs = [tab for name, tab in PROGRAMS if name == page]
+    assert {example.line for tab in tabs for example in examples(page, tab, Reader())} == fences != set()
