@@ -22,7 +22,7 @@ ledger: $(VENV)/ready
 # The wheel and the sdist, in dist/.
 wheel: $(VENV)/ready
 	rm -rf dist
-	$(BIN)/python -m build --no-isolation --outdir dist
+	$(BIN)/python -m build --quiet --no-isolation --outdir dist
 
 # The wheel with one extra alone, as a user installs it, in an environment of its own: make try-wheel-jax.
 PACKAGE_torch := torch_impl

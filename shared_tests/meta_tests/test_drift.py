@@ -11,6 +11,7 @@ from shared_tests.cases.table import CASES
 from shared_tests.faults.catalogue import named
 from shared_tests.faults.planted import Planted
 from shared_tests.harness.rounding import to_format
+from shared_tests.studies import replaying
 from shared_tests.studies.false_alarms import scores
 from shared_tests.studies.moving import unit_of
 from shared_tests.studies.recorded import all_asked
@@ -234,6 +235,16 @@ def test_causes_of_a_port_of_one_input():
     found = drift(record(OneInput(), cases=cases), record(wrong, cases=cases))
     words = "as if the sums of gradient of W_v are carried in bfloat16"
     assert found.causes == [f"one: gradients after, in float32, float64: {words}"]
+
+
+def test_a_cause_in_many_numbers(monkeypatch):
+    """Of what is too large to replay the catalogue on, a parameter's gradient is told by its product."""
+    monkeypatch.setattr(replaying, "LARGEST", 100)
+    cases = {"lengths": replace(CASES["lengths"], dtypes=("float32",))}
+    wrong = record(Planted(named("bfloat16-sums (gradient of W_o)")), cases=cases)
+    found = drift(record(Planted(), cases=cases), wrong)
+    words = "gradient of W_o.weight after, in float32: as if the sums of gradient of W_o are carried in bfloat16"
+    assert [cause.partition(": ")[2] for cause in found.causes] == [words]
 
 
 def test_scores_below_those_that_are_claimed_are_not_compared():

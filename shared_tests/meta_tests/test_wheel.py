@@ -28,7 +28,7 @@ def run(*command, **options):
 def dist(tmp_path_factory):
     """A folder with the sdist of this tree, and the wheel that is built from it."""
     folder = tmp_path_factory.mktemp("dist")
-    run("-m", "build", "--no-isolation", "--outdir", folder, ROOT)
+    run("-m", "build", "--quiet", "--no-isolation", "--outdir", folder, ROOT)
     return folder
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from shared_tests.cases.case import Trial
 from shared_tests.faults.diagnosis import claimed, forward_variants
+from shared_tests.faults.fault import Fault
 from shared_tests.faults.gradients import VARIANTS
 from shared_tests.faults.layer import PROJECTIONS
 from shared_tests.faults.probes import Probe
@@ -20,8 +21,10 @@ from shared_tests.studies.recorded import GRADIENT
 MOST = 3
 """So many cases are explained at once, the smallest."""
 LARGEST = 10_000
-"""So many numbers the answers to a case may have that are explained: for more, replaying takes minutes."""
+"""So many numbers the answers to a case may have that the whole catalogue is replayed on: for more it takes minutes."""
 Answers = dict[str, Array]
+Of = tuple[Trial, Answers]
+"""Answers, and what they are to."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +40,35 @@ class Stray:
 def explanations(subject: Any, strays: Sequence[Stray]) -> Iterator[tuple[str, str]]:
     """What explains these answers, ("outputs", "gradients" or an array, the fault in words); nothing if no fault does.
 
-    Gradients that no one fault explains together are explained one array at a time.
+    Gradients that no one fault explains together are explained one array at a time. Where all answers are large, only
+    the gradients of parameters are explained, each by what can be wrong in the one product that makes it.
     """
-    strays = [stray for stray in strays if sum(array.size for array in stray.answers.values()) <= LARGEST]
-    if not strays:
-        return
+    small = [stray for stray in strays if _numbers(stray.answers) <= LARGEST]
+    yield from _of_catalogue(subject, small) if small else _of_products(subject, strays)
+
+
+def _of_catalogue(subject: Any, strays: Sequence[Stray]) -> Iterator[tuple[str, str]]:
     gradients = any(name.startswith(GRADIENT) for name in strays[0].answers)
     variants = VARIANTS if gradients else forward_variants(subject)
     if words := _explained(subject, variants, [(stray.trial, _shown(subject, stray.answers)) for stray in strays]):
         yield "gradients" if gradients else "outputs", words
     elif gradients:
-        for name in sorted(
-            {name for stray in strays for name in _shown(subject, stray.answers) if name in stray.outside}
-        ):
-            of_array = [(stray.trial, {name: stray.answers[name]}) for stray in strays if name in stray.outside]
-            if words := _explained(subject, variants, of_array):
+        for name, answers in _by_array(subject, strays):
+            if words := _explained(subject, variants, answers):
                 yield name, words
+
+
+def _of_products(subject: Any, strays: Sequence[Stray]) -> Iterator[tuple[str, str]]:
+    for name, answers in _by_array(subject, strays):
+        variants = [fault for fault in VARIANTS if f"product {name.removesuffix('.weight')}" in fault.changes]
+        if variants and (words := _explained(subject, variants, answers)):
+            yield name, words
+
+
+def _by_array(subject: Any, strays: Sequence[Stray]) -> Iterator[tuple[str, list[Of]]]:
+    """Each array that lies outside the gate somewhere, with the trials in which it does."""
+    for name in sorted({name for stray in strays for name in _shown(subject, stray.answers) if name in stray.outside}):
+        yield name, [(stray.trial, {name: stray.answers[name]}) for stray in strays if name in stray.outside]
 
 
 def _shown(subject: Any, answers: Answers) -> Answers:
@@ -61,9 +77,13 @@ def _shown(subject: Any, answers: Answers) -> Answers:
     return {name: array for name, array in answers.items() if name not in summed}
 
 
-def _explained(subject: Any, variants: Any, answers: Sequence[tuple[Trial, Answers]]) -> str:
-    small = sorted(answers, key=lambda one: sum(array.size for array in one[1].values()))[:MOST]
+def _explained(subject: Any, variants: Sequence[Fault], answers: Sequence[Of]) -> str:
+    small = sorted(answers, key=lambda one: _numbers(one[1]))[:MOST]
     search = Search(variants, claimed(subject), pairs=0)
     with np.errstate(all="ignore"):  # faults make infinities and NaN
         fits = all(search.ask(Probe(trial.name, trial), found) for trial, found in small)
     return " and ".join(fault.words for fault in search.left[0]) if fits else ""
+
+
+def _numbers(answers: Answers) -> int:
+    return sum(array.size for array in answers.values())
