@@ -53,7 +53,7 @@ class Mirror(SphinxDirective):
         rows = mirrors.rows(texts)
         node = drawing.mirror(rows=len(rows), same=same)
         for column in sentences:
-            found = [piece for one in pieces.values() for piece in one] if same else pieces[column]
+            found = [one[0] for one in pieces.values()] if same else pieces[column]
             title = "The same in all three" if same else COLUMNS[column].title
             node += self._column(column, title, found, sentences[column])
             if found:

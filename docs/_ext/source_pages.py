@@ -16,11 +16,12 @@ from shared_tests.frameworks import OURS
 
 def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     """(name, context, template) of every page."""
-    formatter = HtmlFormatter(linenos="inline", anchorlinenos=True, lineanchors="L", wrapcode=True)
+    formatter = HtmlFormatter(linenos="inline", anchorlinenos=True, linespans="L", wrapcode=True)
     for package in OURS:
         for path in sorted(sources.folder(package).glob("*.py")):
             title = f"{package}/{path.name}"
-            body = f"<h1>{title}</h1>\n{highlight(path.read_text(), PythonLexer(), formatter)}"
+            code = highlight(path.read_text(), PythonLexer(), formatter)
+            body = f'<h1>{title}</h1>\n<div class="source">{code}</div>'
             yield f"source/{package}/{path.stem}", {"title": title, "body": body}, "page.html"
 
 

@@ -4,7 +4,7 @@
   const titles = { torch: "PyTorch", jax: "JAX", tf: "TensorFlow" };
   const all = Object.keys(titles);
   const root = document.documentElement;
-  const blocks = document.querySelectorAll(".mirror, table.idioms");
+  const blocks = document.querySelectorAll(".mirror:not(.mirror-same), table.idioms");
   if (!blocks.length) return;
 
   const three = matchMedia("(min-width: 78rem)");

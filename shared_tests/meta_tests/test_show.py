@@ -191,7 +191,8 @@ def test_a_name_of_several(printed, capsys):
 
 
 def trihead(*arguments, before="pass"):
-    code = f"import sys; {before}; from shared_tests.commands.app import main; sys.argv = {['trihead', *arguments]!r}; main()"
+    run = "from shared_tests.commands.app import main; main()"
+    code = f"import sys; {before}; sys.argv = {['trihead', *arguments]!r}; {run}"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
 
 

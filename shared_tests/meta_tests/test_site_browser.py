@@ -1,4 +1,4 @@
-"""The site in a browser: at three widths, light and dark, with and without its script, on paper and to a screen reader."""
+"""The site in a browser: three widths, light and dark, with and without its script, on paper, to a screen reader."""
 
 import re
 import threading
