@@ -126,6 +126,8 @@ def test_punctuation_is_marked_between_two_words_only():
     (row,) = mirrors.rows({"a": "x = f(scores, axis=-1, y)", "b": "x = f(scores, g.h(dim)=-1, y)"})
     assert marked(row, "b", "a") == ["g.h(dim"]
     assert marked(row, "a", "b") == ["axis"]
+    (row,) = mirrors.rows({"a": "return f(x, y, 1, 2)", "b": "return f(z, w, 1, 2)"})
+    assert marked(row, "a", "b") == ["x", "y"]
 
 
 @pytest.fixture

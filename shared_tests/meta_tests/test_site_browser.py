@@ -119,9 +119,11 @@ def test_a_line_that_wraps_hides_no_other(opened):
 
 
 @pytest.mark.parametrize("width", COLUMNS)
-@pytest.mark.parametrize("name", ["PyTorch", "TensorFlow"])
-def test_the_switch_moves_what_is_read_by_less_than_two_pixels(opened, width, name):
+@pytest.mark.parametrize(("name", "anchor"), [("PyTorch", "auto"), ("TensorFlow", "auto"), ("TensorFlow", "none")])
+def test_the_switch_moves_what_is_read_by_less_than_two_pixels(opened, width, name, anchor):
+    """Also where a browser does not hold what is read by itself, as Safari."""
     page = opened("compare/layer.html", width)
+    page.add_style_tag(content=f"html {{ overflow-anchor: {anchor}; }}")
     page.evaluate("document.querySelectorAll('.mirror')[3].scrollIntoView({behavior: 'instant'})")
     page.evaluate("scrollBy({top: 60, behavior: 'instant'})")
     before = page.evaluate("document.querySelectorAll('.mirror')[3].getBoundingClientRect().top")
