@@ -177,6 +177,7 @@ WRONG = [
     (MIRROR.replace("jax: Two.\n", ""), "expected a sentence for torch, jax, tf, got torch, tf"),
     (MIRROR.replace("torch: One.", "One."), "expected a line such as 'torch: …', got 'One.'"),
     (MIRROR.replace(":tf:", ":keras:"), "keras"),
+    (MIRROR.replace(":jax:", ":torch: none\n:jax:"), "expected a column with something in it, got none"),
     (":::{mirror} attention.DotProductAttention\n:only: scored\ntorch: a\njax: b\ntf: c\n:::\n", "to have scored"),
     (
         ":::{mirror} checks.check_heads\ntorch: a\njax: b\ntf: c\n:::\n",
