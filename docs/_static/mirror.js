@@ -62,6 +62,10 @@
   const first = blocks[0];
   (first.closest("section section") || first.closest(".pst-scrollable-table-container") || first).before(bar);
   for (const media of [two, three]) media.addEventListener("change", draw);
+  const header = document.querySelector(".bd-header");
+  const measure = () => root.style.setProperty("--mirror-top", `${header ? header.offsetHeight : 0}px`);
+  addEventListener("resize", measure);
+  measure();
   draw();
   const target = location.hash && document.getElementById(location.hash.slice(1));
   if (target) target.scrollIntoView({ behavior: "instant" }); // the blocks above it have changed their height

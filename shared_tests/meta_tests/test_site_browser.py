@@ -145,6 +145,14 @@ def test_a_choice_is_kept_in_the_address_and_on_other_pages(opened, address):
     assert page.locator(".idioms th:visible").all_inner_texts() == ["JAX", "TensorFlow"]
 
 
+@pytest.mark.parametrize("width", COLUMNS)
+def test_the_switch_stays_in_sight(opened, width):
+    page = opened("compare/layer.html", width)
+    page.evaluate("scrollTo({top: 1500, behavior: 'instant'})")
+    header = page.evaluate("document.querySelector('.bd-header').getBoundingClientRect().bottom")
+    assert header <= top(page, ".mirror-bar") < header + 20
+
+
 def test_one_stays_shown(opened):
     page = opened("compare/layer.html?show=jax")
     assert {*page.evaluate(SHOWN)} == {"JAX"}
