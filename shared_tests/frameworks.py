@@ -28,7 +28,7 @@ class Framework:
     arguments: frozenset[str]
     """Arguments that are idiom: where numbers live, how they are drawn, whether it is training."""
     functions: frozenset[str]
-    """Functions and methods that are idiom, or that other frameworks bring ready-made."""
+    """Functions, methods and private classes that are idiom, or that other frameworks bring ready-made."""
 
 
 FRAMEWORKS = (
@@ -41,7 +41,19 @@ FRAMEWORKS = (
         call="forward",
         tensor="Tensor",
         arguments=frozenset({"device", "dtype", "inplace"}),
-        functions=frozenset({"_gradient", "_is_plain", "_part", "as_lengths", "extra_repr"}),
+        functions=frozenset(
+            {
+                "_Replicated",
+                "_drops",
+                "_gradient",
+                "_is_plain",
+                "_own_randomness",
+                "_part",
+                "as_lengths",
+                "extra_repr",
+                "ShardedMultiHeadAttention.mesh",
+            }
+        ),
     ),
     Framework(
         package="jax_impl",
@@ -52,7 +64,7 @@ FRAMEWORKS = (
         call="__call__",
         tensor="Array",
         arguments=frozenset({"rngs", "dtype", "param_dtype"}),
-        functions=frozenset({"_part", "_rngs"}),
+        functions=frozenset({"_part", "_specs", "draw_key"}),
     ),
     Framework(
         package="tf_impl",
@@ -65,9 +77,13 @@ FRAMEWORKS = (
         arguments=frozenset({"seed", "training", "kwargs", "keys_mask", "values_mask"}),
         functions=frozenset(
             {
+                "_Part",
+                "_Spread",
                 "_at_most",
+                "_drops",
                 "_fold",
                 "_map",
+                "_spread",
                 "mask_of",
                 "__call__",
                 "__repr__",
@@ -77,6 +93,7 @@ FRAMEWORKS = (
                 "from_config",
                 "get_build_config",
                 "get_config",
+                "ShardedMultiHeadAttention.__init__",
             }
         ),
     ),
