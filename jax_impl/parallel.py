@@ -57,10 +57,10 @@ class ShardedMultiHeadAttention(MultiHeadAttention):
             ValueError: for shapes that do not fit each other or the layer.
         """
         axis, whole = self.mesh.axis_names[0], PartitionSpec()
-        graph, parameters, rest = nnx.split(self, nnx.Param, ...)
+        graph, *states = nnx.split(self, nnx.Param, ...)
 
-        def attend(parameters, rest, key, *inputs):
-            part = nnx.merge(graph, parameters, rest, copy=True)
+        def attend(states, key, *inputs):
+            part = nnx.merge(graph, *states, copy=True)
             part.num_heads //= self.mesh.size
             bias, part.W_o.bias, part.W_o.use_bias = part.W_o.bias, None, False  # it is added once, to the sum
             key = None if key is None else jax.random.fold_in(key, jax.lax.axis_index(axis))
@@ -70,11 +70,11 @@ class ShardedMultiHeadAttention(MultiHeadAttention):
             output = output if bias is None else output + bias[...]
             return (output, weights) if need_weights else output
 
-        specs = _specs(parameters, axis), whole, whole, whole, whole, whole, whole
+        specs = [_specs(states[0], axis), whole], whole, whole, whole, whole, whole
         out_specs = (whole, PartitionSpec(None, axis)) if need_weights else whole
         attend = jax.shard_map(attend, mesh=self.mesh, in_specs=specs, out_specs=out_specs)
         # The key is drawn here, where the layer's own state can be written.
-        return attend(parameters, rest, draw_key(self.attention, rngs), queries, keys, values, valid_lens)
+        return attend(states, draw_key(self.attention, rngs), queries, keys, values, valid_lens)
 
 
 def shard(layer: MultiHeadAttention, mesh: Mesh) -> ShardedMultiHeadAttention:
@@ -106,7 +106,7 @@ def shard(layer: MultiHeadAttention, mesh: Mesh) -> ShardedMultiHeadAttention:
     sharded: Any = nnx.clone(layer)
     sharded.__class__ = ShardedMultiHeadAttention
     sharded.mesh = mesh
-    _, parameters, rest = nnx.split(sharded, nnx.Param, ...)
+    parameters, rest = nnx.state(sharded, nnx.Param), nnx.state(sharded, nnx.Not(nnx.Param))
     places = jax.tree.map(partial(NamedSharding, mesh), _specs(parameters, mesh.axis_names[0]))
     parameters = jax.device_put(parameters, places)
     if AxisType.Auto in mesh.axis_types:  # where device_put binds nothing under jax.jit
@@ -118,12 +118,8 @@ def shard(layer: MultiHeadAttention, mesh: Mesh) -> ShardedMultiHeadAttention:
 def _specs(parameters: nnx.State, axis: str) -> Any:
     """Where parameters are cut: kernels of W_q, W_k and W_v along the outputs, that of W_o along the inputs."""
     columns = {"kernel": PartitionSpec(None, axis), "bias": PartitionSpec(axis)}
-    cuts: dict[Any, dict[Any, PartitionSpec]] = {
-        "W_q": columns,
-        "W_k": columns,
-        "W_v": columns,
-        "W_o": {"kernel": PartitionSpec(axis)},
-    }
+    cuts: dict[Any, dict[Any, PartitionSpec]] = dict.fromkeys(("W_q", "W_k", "W_v"), columns)
+    cuts["W_o"] = {"kernel": PartitionSpec(axis)}
     return nnx.from_flat_state(
         (path, parameter.replace(cuts.get(path[0], {}).get(path[1], PartitionSpec())))
         for path, parameter in nnx.to_flat_state(parameters)

@@ -87,7 +87,7 @@ class ShardedMultiHeadAttention(MultiHeadAttention):
         outputs, weights = zip(*results, strict=True) if need_weights else (results, None)
         with tf.device(self.mesh.devices[0]):
             output = tf.add_n(outputs)
-            output = output if self.bias is None else output + self.bias
+            output = output if self.bias is None else tf.nn.bias_add(output, self.bias)
             return (output, tf.concat(weights, axis=1)) if need_weights else output
 
     def get_config(self) -> NoReturn:
@@ -151,7 +151,7 @@ def shard(layer: MultiHeadAttention, mesh: DeviceMesh) -> ShardedMultiHeadAttent
 
 
 def _spread(parts: list[_Part]) -> dict[str, Any]:
-    """Canonical name -> parameter: kernels of W_q, W_k and W_v are cut along the outputs, that of W_o along the inputs."""
+    """Canonical name -> parameter. Kernels of W_q, W_k and W_v are cut along the outputs, W_o's along the inputs."""
     spread = {}
     for name, axis in (("W_q", -1), ("W_k", -1), ("W_v", -1), ("W_o", 0)):
         linears = [getattr(part, name) for part in parts]

@@ -63,11 +63,12 @@ class ShardedMultiHeadAttention(MultiHeadAttention):
         """
         with _own_randomness(self):
             result = self.part(queries, keys, values, valid_lens, need_weights=need_weights)
-        if not need_weights:
-            return result
+        output, weights = result if need_weights else (result, None)
+        output = output.full_tensor()  # the sum over the ranks
+        if weights is None:
+            return output
         from torch.distributed.tensor import DTensor, Shard
 
-        output, weights = result
         return output, DTensor.from_local(weights, self.mesh, [Shard(1)])
 
 
@@ -116,13 +117,13 @@ def shard(layer: MultiHeadAttention, mesh: DeviceMesh) -> ShardedMultiHeadAttent
     check_whole(layer, type(layer) is MultiHeadAttention)
     devices = check_mesh(mesh, tuple(mesh.shape) if isinstance(mesh, DeviceMesh) else None, layer.num_heads)
     # Loading this takes half a second, which nobody with one device should wait for.
-    from torch.distributed.tensor import distribute_module
+    from torch.distributed.tensor import Partial, distribute_module
     from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
     sharded: Any = copy.deepcopy(layer)
     sharded.__class__ = ShardedMultiHeadAttention
     plan = dict.fromkeys(("W_q", "W_k", "W_v"), ColwiseParallel())
-    parallelize_module(sharded, mesh, plan | {"W_o": RowwiseParallel()})
+    parallelize_module(sharded, mesh, plan | {"W_o": RowwiseParallel(output_layouts=Partial(), use_local_output=False)})
     distribute_module(sharded.attention, mesh)
     sizes = layer.key_size, layer.query_size, layer.value_size, layer.num_hiddens, layer.num_heads // devices
     part = MultiHeadAttention(*sizes, dropout=0.0, head_dim=layer.head_dim, device="meta")

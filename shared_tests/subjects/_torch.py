@@ -26,7 +26,8 @@ class Torch(Backend):
         return tensor.to(getattr(torch, dtype)) if tensor.is_floating_point() else tensor
 
     def array(self, tensor):
-        tensor = tensor.detach().cpu()
+        tensor = tensor.detach()
+        tensor = (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).cpu()
         return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
     def compiled(self, function, *arrays, dtype):
