@@ -20,6 +20,10 @@ import tf_impl  # isort: skip
 class Sharded(TfImpl):
     """`tf_impl`, every layer sharded over all devices."""
 
-    def blank(self, *arguments):
+    def __init__(self):
+        super().__init__()
         devices = list_devices()
-        return tf_impl.shard(super().blank(*arguments), DeviceMesh((len(devices),), ["heads"], devices))
+        self.mesh = DeviceMesh((len(devices),), ["heads"], devices)
+
+    def blank(self, *arguments):
+        return tf_impl.shard(super().blank(*arguments), self.mesh)
