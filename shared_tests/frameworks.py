@@ -21,6 +21,8 @@ class Framework:
     extra: str
     peer: str
     """The subject that is the framework's own multi-head attention, timed beside ours."""
+    sharded: str
+    """The subject that is our package over several devices."""
     call: str
     """The method that a layer's author writes."""
     tensor: str
@@ -38,6 +40,7 @@ FRAMEWORKS = (
         modules=("torch",),
         extra="torch",
         peer="torch_builtin",
+        sharded="torch_sharded",
         call="forward",
         tensor="Tensor",
         arguments=frozenset({"device", "dtype", "inplace"}),
@@ -61,6 +64,7 @@ FRAMEWORKS = (
         modules=("jax", "flax", "optax"),
         extra="jax",
         peer="nnx_builtin",
+        sharded="jax_sharded",
         call="__call__",
         tensor="Array",
         arguments=frozenset({"rngs", "dtype", "param_dtype"}),
@@ -72,6 +76,7 @@ FRAMEWORKS = (
         modules=("tensorflow", "keras"),
         extra="tensorflow",
         peer="keras_builtin",
+        sharded="tf_sharded",
         call="call",
         tensor="tf.Tensor",
         arguments=frozenset({"seed", "training", "kwargs", "keys_mask", "values_mask"}),
@@ -100,6 +105,8 @@ FRAMEWORKS = (
 )
 OURS = tuple(framework.package for framework in FRAMEWORKS)
 """The subjects that are judged where none is named."""
+SHARDED = tuple(framework.sharded for framework in FRAMEWORKS)
+"""The same packages over several devices, which answer from processes of their own."""
 
 
 @dataclass(frozen=True)

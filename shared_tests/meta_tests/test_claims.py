@@ -28,6 +28,7 @@ class Port(Subject):
         assert not self.square or len(sizes) == 1
         assert self.bias == "any" or config.bias == (self.bias == "always") == ("W_q.bias" in weights)
         assert dtype in self.dtypes
+        assert config.num_heads % self.heads_multiple_of == 0
         return PORT.build(config, weights, dtype)
 
     def forward(self, model, queries, keys, values, valid_lens):
@@ -67,22 +68,23 @@ def port(**claims):
 
 
 CLAIMS = [
-    ({"inputs": "self"}, "self-attention only", 29),
-    ({"square": True}, "square only", 31),
-    ({"inputs": "self", "square": True, "bias": "always"}, "self-attention only; square only; with biases", 26),
-    ({"bias": "never"}, "without biases", 27),
-    ({"masks": ("none",), "empty": False}, "no masks; no empty inputs", 23),
-    ({"masks": ("causal",), "inputs": "self"}, "self-attention only; causal masks only", 22),
-    ({"masks": ("none", "lengths")}, "no lengths per query; no causal mask", 31),
-    ({"masks": ("lengths per query",)}, None, 30),
-    ({"dtypes": ("float32",)}, "float32 only", 31),
-    ({"attention_weights": "averaged"}, "attention weights averaged", 31),
-    ({"attention_weights": "none"}, "no attention weights", 31),
-    ({"attention_weights": "none", "inputs": "self"}, "self-attention only; no attention weights", 29),
-    ({"rows_without_key": "zeros"}, "zeros where no key is valid", 31),
-    ({"rows_without_key": "nan"}, "NaN where no key is valid", 31),
-    ({"rows_without_key": "nan", "attention_weights": "none"}, "no attention weights; NaN where no key is valid", 31),
-    ({"rows_without_key": "undefined"}, "rows without a valid key left out", 31),
+    ({"inputs": "self"}, "self-attention only", 30),
+    ({"square": True}, "square only", 32),
+    ({"inputs": "self", "square": True, "bias": "always"}, "self-attention only; square only; with biases", 27),
+    ({"bias": "never"}, "without biases", 28),
+    ({"heads_multiple_of": 4}, "heads a multiple of 4", 32),
+    ({"masks": ("none",), "empty": False}, "no masks; no empty inputs", 24),
+    ({"masks": ("causal",), "inputs": "self"}, "self-attention only; causal masks only", 23),
+    ({"masks": ("none", "lengths")}, "no lengths per query; no causal mask", 32),
+    ({"masks": ("lengths per query",)}, None, 31),
+    ({"dtypes": ("float32",)}, "float32 only", 32),
+    ({"attention_weights": "averaged"}, "attention weights averaged", 32),
+    ({"attention_weights": "none"}, "no attention weights", 32),
+    ({"attention_weights": "none", "inputs": "self"}, "self-attention only; no attention weights", 30),
+    ({"rows_without_key": "zeros"}, "zeros where no key is valid", 32),
+    ({"rows_without_key": "nan"}, "NaN where no key is valid", 32),
+    ({"rows_without_key": "nan", "attention_weights": "none"}, "no attention weights; NaN where no key is valid", 32),
+    ({"rows_without_key": "undefined"}, "rows without a valid key left out", 32),
 ]
 
 
