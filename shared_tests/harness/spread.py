@@ -58,14 +58,15 @@ class Spread(Subject):
 
     def ask(self, method: str, *arguments: Any) -> list[Any]:
         """What the method returns, in each process. Raises what it raises in any."""
-        for pipe in self._pipes:
-            pipe.send((method, arguments))
+        with suppress(BrokenPipeError):  # of a process that has ended, of which nothing will be heard
+            for pipe in self._pipes:
+                pipe.send((method, arguments))
         return self._heard()
 
     def _heard(self) -> list[Any]:
         try:
             heard = [pipe.recv() for pipe in self._pipes]
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             raise OSError(f"{self.name}: expected an answer, got none: a process ended") from None
         for answer in heard:
             if isinstance(answer, Exception):

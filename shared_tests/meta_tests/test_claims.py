@@ -9,6 +9,7 @@ import pytest
 from shared_tests import Subject, judge
 from shared_tests.cases.case import draw
 from shared_tests.cases.table import CASES
+from shared_tests.faults.diagnosis import diagnose
 from shared_tests.harness.claims import asked, mask_of
 from shared_tests.harness.find import find
 from shared_tests.harness.recovery import recovered
@@ -226,3 +227,23 @@ def test_a_subject_need_not_derive():
     assert "shared_tests" in sys.modules
     assert not isinstance(PORT, Subject)
     assert PORT.rows_without_key == "uniform"
+
+
+@pytest.mark.parametrize("given", [0, 2.0, "4"])
+def test_a_number_of_heads_that_is_none_is_one_line(given):
+    with pytest.raises(ValueError, match=r"^subject: expected heads_multiple_of to be an integer of at least 1, got "):
+        judge(port(heads_multiple_of=given), cases={})
+
+
+def test_heads_are_redrawn_as_many_as_are_claimed():
+    put = asked(CASES, as_subject(port(heads_multiple_of=4, pruned=True)))
+    config = put["lengths per query"].config
+    assert (config.num_heads, config.head_dim, config.num_hiddens) == (4, 4, 16)
+    assert (put["pruned"].config.num_heads, put["pruned"].config.num_hiddens) == (4, 12)
+    assert put["digits"] == CASES["digits"]
+    assert "digits" not in asked(CASES, as_subject(port(heads_multiple_of=3)))  # what was trained keeps its heads
+
+
+def test_a_diagnosis_asks_three_heads():
+    with pytest.raises(ValueError, match=r"^diagnose: expected a port that takes 3 heads, got heads_multiple_of 4$"):
+        diagnose(port(heads_multiple_of=4))
