@@ -105,8 +105,9 @@ def test_heads_of_two_devices_do_not_drop_alike(sharded):
 
 def masked(subject):
     """Whether a Keras mask hides the same keys from the whole layer and from the sharded one; and in a model."""
-    layer = tf_impl.MultiHeadAttention(*SIZES, 0.0)
+    layer = tf_impl.MultiHeadAttention(*SIZES, 0.0, True)
     sharded = tf_impl.shard(layer, subject.mesh)
+    assert sharded.count_params() == layer.count_params()  # no device has a bias of W_o by itself
     x = keras.layers.Embedding(9, 8, mask_zero=True)(tf.constant([[1, 2, 0, 0]]))
     given = keras.Input((4, 8))
     model = keras.Model(given, sharded(given, given, given))
