@@ -4,6 +4,7 @@ from jax_impl.attention import AdditiveAttention, DotProductAttention, masked_so
 from jax_impl.fused import FusedDotProductAttention
 from jax_impl.heads import head_importance, prune_heads
 from jax_impl.multihead import MultiHeadAttention, transpose_output, transpose_qkv
+from jax_impl.parallel import shard
 from jax_impl.weights import export_weights, load_weights
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "load_weights",
     "masked_softmax",
     "prune_heads",
+    "shard",
     "transpose_output",
     "transpose_qkv",
 ]

@@ -2,7 +2,7 @@
 
 import math
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +51,21 @@ def masked_softmax(
         scores = jnp.where(attend, scores, jnp.finfo(scores.dtype).min)
     wide = jnp.promote_types(scores.dtype, jnp.float32)  # half precision would lose the sum
     return jax.nn.softmax(scores.astype(wide), axis=-1).astype(scores.dtype)
+
+
+def draw_key(attention: nnx.Module, rngs: Randomness | None) -> Array | None:
+    """A key from where the dropout of a scoring module would take one; None if it drops nothing, or has none to take.
+
+    Without one, `nnx.Dropout` itself says what is missing.
+    """
+    dropout: Any = getattr(attention, "dropout", None)
+    if getattr(dropout, "deterministic", True) or not dropout.rate:
+        return None
+    rngs = dropout.rngs if rngs is None else rngs
+    if rngs is None:
+        return None
+    rngs = rngs[dropout.rng_collection] if isinstance(rngs, nnx.Rngs) else rngs
+    return rngs() if isinstance(rngs, nnx.RngStream) else rngs
 
 
 class ScoredAttention(nnx.Module):

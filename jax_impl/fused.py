@@ -2,11 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from jax_impl.attention import DotProductAttention, Lengths, Randomness
+from jax_impl.attention import DotProductAttention, Lengths, Randomness, draw_key
 from jax_impl.checks import check_fused, check_inputs
 
 
@@ -61,7 +60,8 @@ class FusedDotProductAttention(DotProductAttention):
             valid_lens = jnp.full(batch, num_keys)
         if valid_lens.ndim == 1:
             valid_lens = jnp.broadcast_to(valid_lens[:, None], (batch, length))
-        rngs = self._rngs(rngs, (batch, length)) if self._drops() else None
+        key = draw_key(self, rngs)
+        rngs = None if key is None else jax.random.split(key, (batch, length))  # each query its own
 
         def attend(entry):
             queries, keys, values, valid_lens, rngs = entry
@@ -79,14 +79,3 @@ class FusedDotProductAttention(DotProductAttention):
         scores = jnp.where(jnp.arange(len(keys)) < valid_len, scores, jnp.finfo(scores.dtype).min)
         weights = jax.nn.softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)))
         return self.dropout(weights.astype(scores.dtype), rngs=rngs) @ values
-
-    def _drops(self) -> bool:
-        return not self.dropout.deterministic and self.dropout.rate > 0
-
-    def _rngs(self, rngs: Randomness | None, shape: tuple[int, int]) -> Array | None:
-        """A key for every query, from where `nnx.Dropout` would take one; if there is none, it says what is missing."""
-        rngs = self.dropout.rngs if rngs is None else rngs
-        if rngs is None:
-            return None
-        rngs = rngs[self.dropout.rng_collection] if isinstance(rngs, nnx.Rngs) else rngs
-        return jax.random.split(rngs() if isinstance(rngs, nnx.RngStream) else rngs, shape)

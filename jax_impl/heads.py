@@ -9,8 +9,9 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from jax_impl.checks import check_array, check_batch, check_importance, check_pruning
+from jax_impl.checks import check_array, check_batch, check_importance, check_pruning, check_whole
 from jax_impl.multihead import MultiHeadAttention
+from jax_impl.parallel import ShardedMultiHeadAttention
 
 
 def head_importance(
@@ -30,7 +31,7 @@ def head_importance(
         (heads,) in float64, in units of the loss; larger is more important.
 
     Raises:
-        TypeError: for a batch that is no tuple, or a loss that is no floating scalar.
+        TypeError: for a batch that is no tuple, a loss that is no floating scalar, or a layer that is sharded.
         ValueError: for no batches, a loss of another shape, or one that depends on no head.
 
     >>> layer = MultiHeadAttention(8, 8, 8, num_hiddens=8, num_heads=2, dropout=0.0, rngs=nnx.Rngs(0))
@@ -38,6 +39,8 @@ def head_importance(
     >>> head_importance(layer, lambda layer, x, y: ((layer(x, x, x) - y) ** 2).mean(), [(x, y)]).shape
     (2,)
     """
+
+    check_whole(layer, not isinstance(layer, ShardedMultiHeadAttention))
 
     def scalar(layer: MultiHeadAttention, *batch: Any) -> Float[Array, ""]:
         value = loss(layer, *batch)
@@ -69,7 +72,7 @@ def prune_heads(layer: MultiHeadAttention, heads: Iterable[int]) -> MultiHeadAtt
         A layer of as many heads fewer.
 
     Raises:
-        TypeError: for a head that is no integer.
+        TypeError: for a head that is no integer, or a layer that is sharded.
         ValueError: for a head that the layer has not, one that comes twice, or all of them.
 
     >>> layer = MultiHeadAttention(100, 100, 100, num_hiddens=100, num_heads=5, dropout=0.0, rngs=nnx.Rngs(0))
@@ -77,6 +80,7 @@ def prune_heads(layer: MultiHeadAttention, heads: Iterable[int]) -> MultiHeadAtt
     >>> pruned.num_heads, pruned.head_dim, pruned.num_hiddens
     (3, 20, 100)
     """
+    check_whole(layer, not isinstance(layer, ShardedMultiHeadAttention))
     kept = check_pruning(heads, layer.num_heads)
     rows = np.arange(layer.num_heads * layer.head_dim).reshape(layer.num_heads, layer.head_dim)[kept].ravel()
     pruned = nnx.clone(layer)

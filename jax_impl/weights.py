@@ -68,4 +68,5 @@ def _to_canonical(parameter: nnx.Param) -> np.ndarray:
 
 def _from_canonical(parameter: nnx.Param, array: np.ndarray) -> None:
     with jax.enable_x64(True):  # a float64 parameter stays one, wherever this is called
-        parameter[...] = jax.device_put(array.T.astype(parameter.dtype))
+        place = parameter.sharding if parameter.committed else None  # what is spread over devices stays so
+        parameter[...] = jax.device_put(array.T.astype(parameter.dtype), place)

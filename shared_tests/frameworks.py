@@ -21,6 +21,8 @@ class Framework:
     extra: str
     peer: str
     """The subject that is the framework's own multi-head attention, timed beside ours."""
+    sharded: str
+    """The subject that is our package over several devices."""
     call: str
     """The method that a layer's author writes."""
     tensor: str
@@ -28,7 +30,7 @@ class Framework:
     arguments: frozenset[str]
     """Arguments that are idiom: where numbers live, how they are drawn, whether it is training."""
     functions: frozenset[str]
-    """Functions and methods that are idiom, or that other frameworks bring ready-made."""
+    """Functions, methods and private classes that are idiom, or that other frameworks bring ready-made."""
 
 
 FRAMEWORKS = (
@@ -38,10 +40,23 @@ FRAMEWORKS = (
         modules=("torch",),
         extra="torch",
         peer="torch_builtin",
+        sharded="torch_sharded",
         call="forward",
         tensor="Tensor",
         arguments=frozenset({"device", "dtype", "inplace"}),
-        functions=frozenset({"_gradient", "_is_plain", "_part", "as_lengths", "extra_repr"}),
+        functions=frozenset(
+            {
+                "_Replicated",
+                "_drops",
+                "_gradient",
+                "_is_plain",
+                "_own_randomness",
+                "_part",
+                "as_lengths",
+                "extra_repr",
+                "ShardedMultiHeadAttention.mesh",
+            }
+        ),
     ),
     Framework(
         package="jax_impl",
@@ -49,10 +64,11 @@ FRAMEWORKS = (
         modules=("jax", "flax", "optax"),
         extra="jax",
         peer="nnx_builtin",
+        sharded="jax_sharded",
         call="__call__",
         tensor="Array",
         arguments=frozenset({"rngs", "dtype", "param_dtype"}),
-        functions=frozenset({"_part", "_rngs"}),
+        functions=frozenset({"_part", "_specs", "draw_key"}),
     ),
     Framework(
         package="tf_impl",
@@ -60,14 +76,19 @@ FRAMEWORKS = (
         modules=("tensorflow", "keras"),
         extra="tensorflow",
         peer="keras_builtin",
+        sharded="tf_sharded",
         call="call",
         tensor="tf.Tensor",
         arguments=frozenset({"seed", "training", "kwargs", "keys_mask", "values_mask"}),
         functions=frozenset(
             {
+                "_Part",
+                "_Spread",
                 "_at_most",
+                "_drops",
                 "_fold",
                 "_map",
+                "_spread",
                 "mask_of",
                 "__call__",
                 "__repr__",
@@ -77,12 +98,15 @@ FRAMEWORKS = (
                 "from_config",
                 "get_build_config",
                 "get_config",
+                "ShardedMultiHeadAttention.__init__",
             }
         ),
     ),
 )
 OURS = tuple(framework.package for framework in FRAMEWORKS)
 """The subjects that are judged where none is named."""
+SHARDED = tuple(framework.sharded for framework in FRAMEWORKS)
+"""The same packages over several devices, which answer from processes of their own."""
 
 
 @dataclass(frozen=True)

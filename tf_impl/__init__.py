@@ -9,6 +9,7 @@ from tf_impl.attention import AdditiveAttention, DotProductAttention, masked_sof
 from tf_impl.fused import FusedDotProductAttention
 from tf_impl.heads import head_importance, prune_heads
 from tf_impl.multihead import MultiHeadAttention, transpose_output, transpose_qkv
+from tf_impl.parallel import shard
 from tf_impl.weights import export_weights, load_weights
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "load_weights",
     "masked_softmax",
     "prune_heads",
+    "shard",
     "transpose_output",
     "transpose_qkv",
 ]

@@ -153,6 +153,23 @@ def check_pruning(heads: Any, num_heads: int) -> list[int]:
     return [head for head in range(num_heads) if head not in removed]
 
 
+def check_whole(layer: object, is_whole: bool) -> None:
+    """Raises TypeError unless `layer` is a `MultiHeadAttention`, and all of it in one place."""
+    if not is_whole:
+        raise TypeError(f"layer: expected a MultiHeadAttention that is not sharded, got {type(layer).__name__}")
+
+
+def check_mesh(mesh: object, shape: tuple[int, ...] | None, num_heads: int) -> int:
+    """Returns the number of devices in a mesh; raises unless it is one, of one axis, and the heads divide evenly."""
+    if shape is None:
+        raise TypeError(f"mesh: expected a mesh of devices, got {type(mesh).__name__}")
+    if len(shape) != 1:
+        raise ValueError(f"mesh: expected 1 axis, got {len(shape)}")
+    if num_heads % shape[0] != 0:
+        raise ValueError(f"num_heads: expected a multiple of {shape[0]} devices, got {num_heads}")
+    return shape[0]
+
+
 def check_weights(weights: Mapping[str, Any], expected: Mapping[str, tuple[tuple[int, ...], float]]) -> None:
     """Raises one ValueError that names all that is wrong with {name: array}.
 

@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Float
 
-from tf_impl.checks import check_array, check_batch, check_importance, check_pruning
+from tf_impl.checks import check_array, check_batch, check_importance, check_pruning, check_whole
 from tf_impl.multihead import MultiHeadAttention
+from tf_impl.parallel import ShardedMultiHeadAttention
 
 
 def head_importance(
@@ -28,7 +29,7 @@ def head_importance(
         (heads,) in float64, in units of the loss; larger is more important.
 
     Raises:
-        TypeError: for a batch that is no tuple, or a loss that is no floating scalar.
+        TypeError: for a batch that is no tuple, a loss that is no floating scalar, or a layer that is sharded.
         ValueError: for no batches, a loss of another shape, or one that depends on no head.
 
     >>> layer = MultiHeadAttention(8, 8, 8, num_hiddens=8, num_heads=2, dropout=0.0)
@@ -36,6 +37,7 @@ def head_importance(
     >>> head_importance(layer, lambda layer, x, y: tf.reduce_mean((layer(x, x, x) - y) ** 2), [(x, y)]).shape
     (2,)
     """
+    check_whole(layer, not isinstance(layer, ShardedMultiHeadAttention))
     weight, gates, depends = layer.W_o.kernel.value, [], False
     for batch in batches:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -64,7 +66,7 @@ def prune_heads(layer: MultiHeadAttention, heads: Iterable[int]) -> MultiHeadAtt
         A layer of as many heads fewer.
 
     Raises:
-        TypeError: for a head that is no integer.
+        TypeError: for a head that is no integer, or a layer that is sharded.
         ValueError: for a head that the layer has not, one that comes twice, or all of them.
 
     >>> layer = MultiHeadAttention(100, 100, 100, num_hiddens=100, num_heads=5, dropout=0.0)
@@ -72,6 +74,7 @@ def prune_heads(layer: MultiHeadAttention, heads: Iterable[int]) -> MultiHeadAtt
     >>> pruned.num_heads, pruned.head_dim, pruned.num_hiddens
     (3, 20, 100)
     """
+    check_whole(layer, not isinstance(layer, ShardedMultiHeadAttention))
     kept = check_pruning(heads, layer.num_heads)
     rows = np.arange(layer.num_heads * layer.head_dim).reshape(layer.num_heads, layer.head_dim)[kept].ravel()
     pruned = type(layer).from_config(layer.get_config() | {"num_heads": len(kept)})

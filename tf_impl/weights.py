@@ -50,8 +50,8 @@ def load_weights(module: layers.Layer, weights: Mapping[str, np.ndarray]) -> Non
 
 
 def _parameters(module: layers.Layer, prefix: str = "") -> dict[str, keras.Variable]:
-    """Canonical name -> parameter; a linear layer calls its weight `kernel`."""
-    parameters: dict[str, keras.Variable] = {}
+    """Canonical name -> parameter; a linear layer calls its weight `kernel`, and a sharded layer has them by name."""
+    parameters: dict[str, keras.Variable] = dict(getattr(module, "spread", {}))
     for name, layer in vars(module).items():
         if isinstance(layer, layers.Dense):
             parameters[f"{prefix}{name}.weight"] = layer.kernel
@@ -68,7 +68,7 @@ def _expected(parameter: keras.Variable) -> tuple[tuple[int, ...], float]:
 
 def _to_canonical(parameter: keras.Variable) -> np.ndarray:
     """A kernel is (in, out), so it is transposed; a bias, having one axis, stays as it is."""
-    array = np.array(tf.convert_to_tensor(parameter).numpy().T, order="C")
+    array = np.array(tf.convert_to_tensor(parameter.value).numpy().T, order="C")
     return array.astype(np.float32) if parameter.dtype == "bfloat16" else array
 
 

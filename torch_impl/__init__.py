@@ -4,6 +4,7 @@ from torch_impl.attention import AdditiveAttention, DotProductAttention, masked_
 from torch_impl.fused import FusedDotProductAttention
 from torch_impl.heads import head_importance, prune_heads
 from torch_impl.multihead import MultiHeadAttention, transpose_output, transpose_qkv
+from torch_impl.parallel import shard
 from torch_impl.weights import export_weights, load_weights
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "load_weights",
     "masked_softmax",
     "prune_heads",
+    "shard",
     "transpose_output",
     "transpose_qkv",
 ]

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torch_impl.checks import check_array, check_batch, check_importance, check_pruning
+from torch_impl.checks import check_array, check_batch, check_importance, check_pruning, check_whole
 from torch_impl.multihead import MultiHeadAttention
+from torch_impl.parallel import ShardedMultiHeadAttention
 
 
 @torch.enable_grad()
@@ -31,7 +32,7 @@ def head_importance(
         (heads,) in float64, in units of the loss; larger is more important.
 
     Raises:
-        TypeError: for a batch that is no tuple, or a loss that is no floating scalar.
+        TypeError: for a batch that is no tuple, a loss that is no floating scalar, or a layer that is sharded.
         ValueError: for no batches, a loss of another shape, or one that depends on no head.
 
     >>> layer = MultiHeadAttention(8, 8, 8, num_hiddens=8, num_heads=2, dropout=0.0)
@@ -39,6 +40,7 @@ def head_importance(
     >>> head_importance(layer, lambda layer, x, y: ((layer(x, x, x) - y) ** 2).mean(), [(x, y)]).shape
     (2,)
     """
+    check_whole(layer, not isinstance(layer, ShardedMultiHeadAttention))
     weight, gates, depends = layer.W_o.weight, [], False
     required = weight.requires_grad
     weight.requires_grad_()  # a frozen layer's does not
@@ -70,7 +72,7 @@ def prune_heads(layer: MultiHeadAttention, heads: Iterable[int]) -> MultiHeadAtt
         A layer of as many heads fewer.
 
     Raises:
-        TypeError: for a head that is no integer.
+        TypeError: for a head that is no integer, or a layer that is sharded.
         ValueError: for a head that the layer has not, one that comes twice, or all of them.
 
     >>> layer = MultiHeadAttention(100, 100, 100, num_hiddens=100, num_heads=5, dropout=0.0)
@@ -78,6 +80,7 @@ def prune_heads(layer: MultiHeadAttention, heads: Iterable[int]) -> MultiHeadAtt
     >>> pruned.num_heads, pruned.head_dim, pruned.num_hiddens
     (3, 20, 100)
     """
+    check_whole(layer, not isinstance(layer, ShardedMultiHeadAttention))
     kept = check_pruning(heads, layer.num_heads)
     rows = np.arange(layer.num_heads * layer.head_dim).reshape(layer.num_heads, layer.head_dim)[kept].ravel()
     pruned = copy.deepcopy(layer)

@@ -1,6 +1,7 @@
 """A PyTorch module's parameters as a canonical dict of NumPy arrays, and back."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,12 +59,18 @@ def _expected(parameter: nn.Parameter) -> tuple[tuple[int, ...], float]:
     return tuple(parameter.shape), torch.finfo(parameter.dtype).max
 
 
-def _to_canonical(parameter: nn.Parameter) -> np.ndarray:
-    """A linear layer's weight is (out, in) already."""
-    tensor = parameter.detach().cpu()
+def _to_canonical(parameter: Any) -> np.ndarray:
+    """A linear layer's weight is (out, in) already; what is spread over devices (a `DTensor`) is gathered."""
+    tensor = parameter.detach()
+    tensor = (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).cpu()
     return np.array((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy(), order="C")
 
 
-def _from_canonical(parameter: nn.Parameter, array: np.ndarray) -> None:
+def _from_canonical(parameter: Any, array: np.ndarray) -> None:
+    tensor, spread = torch.from_numpy(array), getattr(parameter, "placements", None)
+    if spread is not None:
+        from torch.distributed.tensor import distribute_tensor
+
+        tensor = distribute_tensor(tensor, parameter.device_mesh, spread)
     with torch.no_grad():
-        parameter.copy_(torch.from_numpy(array))
+        parameter.copy_(tensor)

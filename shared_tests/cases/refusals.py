@@ -27,6 +27,23 @@ ARRAYS = {
     "valid_lens": ((2,), "int32"),
 }
 BATCH = tuple(np.ones(shape, np.float32) for shape in ((2, 4, 5), (2, 6, 7), (2, 6, 11)))
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module to be made: the class, and what its constructor takes."""
+
+    name: str
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A mesh of devices to be made, of which none is used: how many there are along each axis."""
+
+    shape: tuple[int, ...]
+
+
 GOOD: dict[str, dict[str, Any]] = {
     "MultiHeadAttention": SIZES,
     "AdditiveAttention": ADDITIVE_SIZES,
@@ -40,6 +57,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "attend, fused": ARRAYS | {"keys": ((2, 6, 5), "float32"), "need_weights": False},
     "head_importance": {"loss": lambda layer, *batch: layer(*batch)[0, 0, 0], "batches": [BATCH]},
     "prune_heads": {"heads": [0, 2]},
+    "shard": {"layer": Module("MultiHeadAttention", tuple(SIZES.values())), "mesh": Mesh((3,))},
 }
 """Calls that are accepted: constructors, functions, and calls of a layer."""
 LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -50,14 +68,6 @@ LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
     "attend, fused": ("FusedDotProductAttention", {"dropout": 0.0}),
 }
 """The layer that a call is of: its class, and what made it."""
-
-
-@dataclass(frozen=True)
-class Module:
-    """A scoring module to be made: the class and its dropout."""
-
-    name: str
-    dropout: float
 
 
 @dataclass(frozen=True)
@@ -100,13 +110,13 @@ REFUSALS = [
         (MULTIHEAD, {"head_dim": 4.0}, TypeError, "head_dim: expected an integer, got 4.0"),
         (
             MULTIHEAD,
-            {"dropout": 0.1, "attention": Module("FusedDotProductAttention", 0.0)},
+            {"dropout": 0.1, "attention": Module("FusedDotProductAttention", (0.0,))},
             ValueError,
             "attention: expected dropout 0.1, as the layer's, got 0.0",
         ),
         (
             MULTIHEAD,
-            {"dropout": 0.0, "attention": Module("DotProductAttention", 0.5)},
+            {"dropout": 0.0, "attention": Module("DotProductAttention", (0.5,))},
             ValueError,
             "attention: expected dropout 0.0, as the layer's, got 0.5",
         ),
@@ -203,6 +213,18 @@ REFUSALS = [
             {"loss": lambda layer, queries, *rest: queries[0, 0, 0]},
             ValueError,
             "loss: expected to depend on the layer that it is given, got gradient 0 of W_o",
+        ),
+    ),
+    *_rows(
+        "6.5",  # several devices
+        ("shard", {"mesh": Mesh((2,))}, ValueError, "num_heads: expected a multiple of 2 devices, got 3"),
+        ("shard", {"mesh": Mesh((3, 1))}, ValueError, "mesh: expected 1 axis, got 2"),
+        ("shard", {"mesh": 3}, TypeError, "mesh: expected a mesh of devices, got int"),
+        (
+            "shard",
+            {"layer": Module("DotProductAttention", (0.0,))},
+            TypeError,
+            "layer: expected a MultiHeadAttention that is not sharded, got DotProductAttention",
         ),
     ),
 ]

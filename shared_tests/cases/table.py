@@ -15,6 +15,7 @@ CROSS = Config(key_size=7, query_size=5, value_size=11, num_hiddens=12, num_head
 BIASED = replace(CROSS, bias=True)
 ADDITIVE = replace(CROSS, scoring=Additive(17))
 SELF = Config(key_size=12, query_size=12, value_size=12, num_hiddens=12, num_heads=3, bias=True)
+EIGHT_HEADS = Config(key_size=7, query_size=5, value_size=11, num_hiddens=24, num_heads=8, bias=True)
 PRUNED = replace(CROSS, num_heads=2)
 """CROSS without one of its three heads: the heads together are no longer as wide as the output."""
 BOOK = Config(key_size=100, query_size=100, value_size=100, num_hiddens=100, num_heads=5)
@@ -43,6 +44,8 @@ CASES = {
     "single entry": Case(CROSS, batch=1, valid_lens=(4,)),
     "one head": Case(replace(CROSS, num_heads=1, head_dim=12), valid_lens=(3, 6)),
     "heads equal hidden": Case(replace(CROSS, num_heads=12, head_dim=1), valid_lens=(3, 6)),
+    "eight heads": Case(EIGHT_HEADS, valid_lens=RAGGED, dtypes=EVERY),
+    "eight heads, additive": Case(replace(EIGHT_HEADS, scoring=Additive(17)), valid_lens=(3, 6)),
     "bias": Case(BIASED, valid_lens=(3, 6)),
     "bias, lengths per query": Case(BIASED, valid_lens=RAGGED, dtypes=EVERY),
     "batch of three": Case(BIASED, batch=3, valid_lens=(7, 1, 4)),

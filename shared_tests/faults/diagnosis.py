@@ -31,9 +31,17 @@ STEPS = 30
 
 
 def diagnose(subject: Any, advance: Advance = lambda _: None) -> Diagnosis:
-    """Asks a subject, in a fixed order, and says what was found. It need not derive from `Subject`."""
+    """Asks a subject, in a fixed order, and says what was found. It need not derive from `Subject`.
+
+    Raises ValueError, in one line, for one that does not take three heads, as all that it is asked has.
+    """
+    subject = as_subject(subject)
+    if 3 % subject.heads_multiple_of:
+        raise ValueError(
+            f"diagnose: expected a port that takes 3 heads, got heads_multiple_of {subject.heads_multiple_of}"
+        )
     with np.errstate(all="ignore"):  # faults make infinities and NaN, which is what they are asked for
-        return Examination(Port(as_subject(subject)), advance).diagnosis()
+        return Examination(Port(subject), advance).diagnosis()
 
 
 def forward_variants(subject: Any) -> list[Fault]:

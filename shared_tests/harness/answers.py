@@ -24,7 +24,7 @@ import numpy as np
 from shared_tests.harness.errors import UnfitError
 from shared_tests.harness.questions import METHODS, Question, Questioned
 from shared_tests.harness.rounding import Array, to_format
-from shared_tests.harness.subject import CHOICES, LISTS, as_subject
+from shared_tests.harness.subject import CLAIMS, as_subject
 from shared_tests.storage import read_arrays, write_arrays, write_bytes
 
 SCHEMA = 1
@@ -93,7 +93,7 @@ def read_claims(path: Path) -> dict[str, Any]:
     Raises ValueError, in one line, for any other file.
     """
     claims = _json(path)
-    words = [*LISTS, *CHOICES, "lowest_score", "name", "methods"]
+    words = [*CLAIMS, "name", "methods"]
     if unknown := claims.keys() - set(words):
         raise ValueError(f"{path}: expected claims of {', '.join(words)}, got {', '.join(sorted(unknown))}")
     methods = claims.get("methods", [])

@@ -45,6 +45,10 @@ class Backend:
         """The NumPy array of a tensor; float32 for bfloat16."""
         raise NotImplementedError
 
+    def mesh(self, shape: tuple[int, ...]) -> Any:
+        """The framework's mesh of devices, for a call that is refused: there need not be so many."""
+        raise NotImplementedError
+
     def run(self, function: Callable[..., Any], *arguments: Any, dtype: str = "float64", **options: Any) -> Any:
         """Calls a function of the framework with NumPy arrays, and gives back NumPy arrays."""
         with self.numbers(dtype):

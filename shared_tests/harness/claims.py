@@ -28,7 +28,7 @@ def asked(cases: Mapping[str, Case], subject: Any) -> dict[str, Case]:
 def put_to(subject: Any, case: Case) -> Case | None:
     """A case as a subject can be asked it; None if it claims no such thing."""
     put: Case | None = case
-    for step in (_able, _with_bias, _of_one_input, _square, _masked, _without_key):
+    for step in (_able, _with_bias, _with_heads, _of_one_input, _square, _masked, _without_key):
         put = None if put is None else step(put, subject)
     return put
 
@@ -48,6 +48,16 @@ def _with_bias(case: Case, subject: Any) -> Case | None:
     if case.score_bias and not wanted:
         return None  # its scores come from the biases
     return replace(case, config=replace(case.config, bias=wanted))
+
+
+def _with_heads(case: Case, subject: Any) -> Case | None:
+    """As many heads more as the subject asks for, each as wide as before; what was trained keeps its heads."""
+    config, wanted = case.config, -(-case.config.num_heads // subject.heads_multiple_of) * subject.heads_multiple_of
+    if wanted == config.num_heads or case.trained or case.installed:
+        return case if wanted == config.num_heads else None
+    fits = config.num_heads * config.head_dim == config.num_hiddens
+    width = wanted * config.head_dim if fits else config.num_hiddens
+    return replace(case, config=replace(config, num_heads=wanted, num_hiddens=width))
 
 
 def _of_one_input(case: Case, subject: Any) -> Case | None:
@@ -139,6 +149,7 @@ def in_words(subject: Any) -> tuple[str, ...]:
         ", ".join(subject.dtypes) + " only": not {*Subject.dtypes} <= {*subject.dtypes},
         "self-attention only": subject.inputs == "self",
         "square only": subject.square,
+        f"heads a multiple of {subject.heads_multiple_of}": subject.heads_multiple_of > 1,
         "without biases": subject.bias == "never",
         "with biases": subject.bias == "always",
         **dict.fromkeys(_masks_in_words(set(subject.masks)), True),

@@ -33,8 +33,9 @@ def find(name: str, device: str | None = None, programs: Path | None = None) -> 
     if not offers(subject, "forward"):
         raise ValueError(f"subject: expected one that is judged, got {name}, which trihead bench times")
     place(subject, device)
-    if programs is not None and hasattr(subject, "backend"):
-        subject.backend.keep_programs(programs)
+    keeper = getattr(subject, "backend", subject)
+    if programs is not None and offers(keeper, "keep_programs"):
+        keeper.keep_programs(programs)
     return as_subject(subject)
 
 

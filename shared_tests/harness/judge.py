@@ -81,7 +81,7 @@ def _about(subject: Any) -> About:
 def _trainings(subjects: Sequence[Subject], oracle: Oracle, advance: Callable[[str], None]) -> list[Part]:
     def part(optimizer: str, dtype: str) -> list[Finding]:
         advance(f"{optimizer}, {dtype}")
-        return list(_training(subjects, oracle, optimizer, dtype))
+        return list(of_training(subjects, oracle, optimizer, dtype))
 
     return [partial(part, *training) for training in TRAININGS]
 
@@ -119,7 +119,7 @@ def _refusals(subject: Subject) -> Iterator[Finding]:
             yield Finding("6", subject.name, "bad inputs", "", refuses(subject, row))
 
 
-def _training(subjects: Iterable[Any], oracle: Oracle, optimizer: str, dtype: str) -> Iterator[Finding]:
+def of_training(subjects: Iterable[Any], oracle: Oracle, optimizer: str, dtype: str) -> Iterator[Finding]:
     """Each subject's losses, and its parameters after every step, against the oracle of training."""
     clause = "8.1" if dtype == "float64" else "8.2"
     for subject in subjects:

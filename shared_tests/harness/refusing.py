@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from shared_tests.cases.refusals import Module, Refusal, arguments
+from shared_tests.cases.refusals import Mesh, Module, Refusal, arguments
 from shared_tests.harness.compare import Verdict, failure
 
 
@@ -29,4 +29,6 @@ def _given(subject: Any, value: Any) -> Any:
         return subject.backend.tensor(value, str(value.dtype))
     if isinstance(value, (list, tuple)):
         return type(value)(_given(subject, x) for x in value)
-    return subject.make(value.name, value.dropout) if isinstance(value, Module) else value
+    if isinstance(value, Mesh):
+        return subject.backend.mesh(value.shape)
+    return subject.make(value.name, *value.arguments) if isinstance(value, Module) else value

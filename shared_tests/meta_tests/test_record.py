@@ -149,7 +149,7 @@ def test_several_subjects_each_in_a_process(tmp_path):
     found = tmp_path / "x.safetensors"
     result = trihead("record", found, "--subject", f"{PORT}:MyPort", "--subject", f"{other}:Other")
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout == f"{found}: MyPort, Other: 491,232 numbers\n"
+    assert result.stdout == f"{found}: MyPort, Other: 494,432 numbers\n"
     made = read_record(found)
     assert list(made.subjects) == ["MyPort", "Other"]
     assert made.subjects["Other"].source == f"{other}:Other"

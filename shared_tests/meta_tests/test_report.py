@@ -136,8 +136,8 @@ def test_the_message_of_an_assertion_is_the_report(folder):
     )
     done = run(folder, "-q", "test_mine.py")
     assert "2 failed, 1 passed" in done.stdout
-    assert "E   assert FAILS: Port: errors in 7 cases | next: trihead diagnose --subject raising.py:Port" in done.stdout
-    assert "7 cases: NotImplementedError: no lengths per query (raising.py:7)" in done.stdout
+    assert "E   assert FAILS: Port: errors in 8 cases | next: trihead diagnose --subject raising.py:Port" in done.stdout
+    assert "8 cases: NotImplementedError: no lengths per query (raising.py:7)" in done.stdout
     assert re.search(r"^E +next: trihead diagnose --subject raising.py:Port$", done.stdout, re.MULTILINE)
 
 
@@ -164,7 +164,7 @@ def test_the_suite_on_a_port_with_known_differences(folder):
     arguments = ["--pyargs", "shared_tests", "--subject", "raising.py:Port", "-k", "raises or 3.1"]
     done = run(folder, *arguments)
     assert "1 failed, 1 passed" in done.stdout
-    assert "7 cases: NotImplementedError: no lengths per query (raising.py:7)" in done.stdout
+    assert "8 cases: NotImplementedError: no lengths per query (raising.py:7)" in done.stdout
     (folder / "known.toml").write_text("".join(map(KNOWN.format, [*cases, "lengths"])))
     done = run(folder, *arguments, "--known", "known.toml")
     assert "known.toml lists raises, case lengths, which no longer differs: remove the entry" in done.stdout

@@ -52,7 +52,7 @@ def test_annotations_hold(package):
     assert done.stdout == "checked\n", done.stderr
 
 
-@pytest.mark.parametrize("module", ["attention", "fused", "heads", "multihead", "weights"])
+@pytest.mark.parametrize("module", ["attention", "fused", "heads", "multihead", "parallel", "weights"])
 def test_examples_print_what_they_say(subject, module):
     found = importlib.import_module(f"{subject.name}.{module}")
     result = doctest.testmod(found, extraglobs=vars(subject.package))

@@ -26,12 +26,11 @@ from shared_tests.harness.judge import judge
 from shared_tests.harness.known import KnownDifference, known_differences
 from shared_tests.harness.report import Report
 from shared_tests.harness.rounding import Array
-from shared_tests.harness.subject import CHOICES, LISTS, Subject, offers
+from shared_tests.harness.subject import CLAIMS, Subject, offers
 from shared_tests.harness.truth import Oracle
 from shared_tests.storage import programs_folder, write_bytes
 from shared_tests.studies.installation import versions
 
-CLAIMS = (*LISTS, *CHOICES, "lowest_score")
 RELEASES = ("torch", "transformers", "flax", "jax", "equinox", "dm-haiku", "keras", "tensorflow", "onnx", "onnxruntime")
 
 

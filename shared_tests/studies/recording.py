@@ -24,7 +24,7 @@ from shared_tests.harness.errors import in_words
 from shared_tests.harness.find import find, option
 from shared_tests.harness.questions import Questioned
 from shared_tests.harness.rounding import Array
-from shared_tests.harness.subject import CHOICES, LISTS, as_subject, offers
+from shared_tests.harness.subject import CLAIMS, as_subject, offers
 from shared_tests.storage import write_bytes
 from shared_tests.studies.installation import installation, settings
 from shared_tests.studies.recorded import Asked, all_asked
@@ -32,7 +32,6 @@ from shared_tests.tensors import decode, encode
 
 SCHEMA = "1"
 MADE_BY = "trihead record"
-CLAIMS = (*LISTS, *CHOICES, "lowest_score")
 METHODS = ("gradients", "with_mask", "train")
 """The optional methods that a record asks."""
 Advance = Callable[[str], None]
@@ -58,7 +57,7 @@ class Recorded:
 
     def stand_in(self, name: str) -> Any:
         """A subject with the same claims, which answers nothing: what was asked is found with it."""
-        found = Questioned({"name": name, **{claim: self.claims[claim] for claim in CLAIMS}})
+        found = Questioned({"name": name, **{claim: self.claims[claim] for claim in CLAIMS if claim in self.claims}})
         for method in self.claims["methods"]:
             setattr(found, method, print)
         return as_subject(found)

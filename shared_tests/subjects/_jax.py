@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from shared_tests.harness.backend import Backend
 
@@ -32,6 +33,9 @@ class Jax(Backend):
 
     def array(self, tensor):
         return np.array(tensor, np.float32 if tensor.dtype == jnp.bfloat16 else None)
+
+    def mesh(self, shape):
+        return Mesh(np.full(shape, jax.devices()[0]), [f"axis {i}" for i in range(len(shape))])
 
     def compiled(self, function, *arrays, dtype):
         return jax.jit(function)

@@ -1,5 +1,7 @@
 """TensorFlow with keras, as our subjects use it."""
 
+import math
+
 from shared_tests.harness.backend import Backend, held_back
 
 with held_back():
@@ -27,6 +29,10 @@ class TensorFlow(Backend):
 
     def array(self, tensor):
         return (tf.cast(tensor, tf.float32) if tensor.dtype == tf.bfloat16 else tf.convert_to_tensor(tensor)).numpy()
+
+    def mesh(self, shape):
+        names = [f"axis {i}" for i in range(len(shape))]
+        return keras.distribution.DeviceMesh(shape, names, [f"cpu:{i}" for i in range(math.prod(shape))])
 
     def compiled(self, function, *arrays, dtype):
         tensors = [self.tensor(x, dtype) for x in arrays]

@@ -1,8 +1,10 @@
 """PyTorch, as our subjects use it."""
 
+import math
 from contextlib import nullcontext
 
 import torch
+from torch.distributed.device_mesh import DeviceMesh
 
 from shared_tests.harness.backend import Backend
 
@@ -26,8 +28,13 @@ class Torch(Backend):
         return tensor.to(getattr(torch, dtype)) if tensor.is_floating_point() else tensor
 
     def array(self, tensor):
-        tensor = tensor.detach().cpu()
+        tensor = tensor.detach()
+        tensor = (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).cpu()
         return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+    def mesh(self, shape):
+        ranks = torch.arange(math.prod(shape)).reshape(shape)
+        return DeviceMesh("cpu", ranks, _init_backend=False, _rank=0)  # no process meets another
 
     def compiled(self, function, *arrays, dtype):
         torch.compiler.reset()  # code that raised while it was traced, as a refusal does, is never traced again
