@@ -46,8 +46,9 @@ class Mirror(SphinxDirective):
         pieces = {column: self._pieces(column) for column in COLUMNS}
         texts = {column: sources.joined(found) for column, found in pieces.items() if found}
         same = len(texts) == len(COLUMNS) and len({*texts.values()}) == 1
-        if set(sentences) != ({ALL} if same else set(COLUMNS)):
-            raise self.error(f"mirror: expected a sentence for {ALL if same else ', '.join(COLUMNS)}, got {sentences}")
+        wanted, got = ([ALL] if same else [*COLUMNS]), [*sentences]
+        if wanted != got:
+            raise self.error(f"mirror: expected a sentence for {', '.join(wanted)}, got {', '.join(got) or 'none'}")
         texts = {ALL: texts["torch"]} if same else texts
         rows = mirrors.rows(texts)
         node = drawing.mirror(rows=len(rows), same=same)
