@@ -24,7 +24,7 @@ exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 nitpicky = True
 highlight_language = "none"
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "tasklist"]
+myst_enable_extensions = ["colon_fence", "attrs_block", "deflist", "dollarmath", "tasklist"]
 myst_heading_anchors = 4
 redirects = {"idioms": "compare/index.html"}
 copybutton_selector = "div.highlight pre"
@@ -44,6 +44,7 @@ html_copy_source = False
 html_show_sphinx = False
 WIDE = "compare/index", "compare/scoring", "compare/layer", "compare/weights", "compare/fused", "compare/heads"
 html_sidebars = {"index": [], "compare/*": [], "source/**": []}
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {"text": "trihead"},
     "navbar_align": "left",

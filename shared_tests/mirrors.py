@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby, pairwise, zip_longest
+from itertools import pairwise
 
 Span = tuple[int, int]
 """From one character of a line to before another."""
@@ -19,8 +19,10 @@ Row = dict[str, "Line | None"]
 """Column -> its line, or None for a gap."""
 WORDS = re.compile(r"#.*|\"[^\"]*\"|'[^']*'|\w+|\s+|[^\w\s]")
 PUNCTUATION = " ()[]{},.:"
-ALIKE = 0.5
-"""Two lines share a row if more than this part of their words is the same."""
+ALIKE = 0.4
+"""Two lines mean the same if more than this part of their words is the same."""
+ROW = 0.1
+"""What a row costs: lines that mean the same are not worth any number of gaps."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,18 @@ def rows(columns: Mapping[str, str]) -> list[Row]:
     """Sources by column as rows of lines."""
     lines = {name: text.splitlines() for name, text in columns.items()}
     found: list[Row] = []
-    for numbers, together in _packed(_aligned([*lines.values()])):
+    for numbers in _aligned([*lines.values()]):
         pairs = zip(lines, numbers, strict=True)
         texts = {name: lines[name][number] for name, number in pairs if number is not None}
-        found.append({name: _line(name, texts, together, columns) if name in texts else None for name in columns})
+        found.append({name: _line(name, texts, columns) if name in texts else None for name in columns})
     return found
 
 
-def _line(name: str, texts: Mapping[str, str], together: bool, columns: Mapping[str, str]) -> Line:
-    others = {other: text for other, text in texts.items() if together and other != name}
-    lacking = {other: _lacking(texts[name], text) for other, text in others.items()}
-    return Line(texts[name], lacking, frozenset(columns) - {name} - set(lacking))
+def _line(name: str, texts: Mapping[str, str], columns: Mapping[str, str]) -> Line:
+    text = texts[name]
+    others = {other: beside for other, beside in texts.items() if other != name and _gain(text, beside) > 0}
+    lacking = {other: _lacking(text, beside) for other, beside in others.items()}
+    return Line(text, lacking, frozenset(columns) - {name} - set(lacking))
 
 
 def _aligned(columns: Sequence[Sequence[str]]) -> list[list[int | None]]:
@@ -58,7 +61,7 @@ def _aligned(columns: Sequence[Sequence[str]]) -> list[list[int | None]]:
         texts = [[columns[k][i] for k, i in enumerate(row) if i is not None] for row in merged]
 
         def gain(i: int, j: int, texts: list[list[str]] = texts, column: Sequence[str] = column) -> float:
-            return sum(_gain(text, column[j]) for text in texts[i]) / len(texts[i])
+            return sum(max(_gain(text, column[j]), 0) for text in texts[i]) / len(texts[i])
 
         pairs = _matched(len(merged), len(column), gain)
         merged = [[*(merged[i] if i is not None else [None] * c), j] for i, j in pairs]
@@ -66,23 +69,23 @@ def _aligned(columns: Sequence[Sequence[str]]) -> list[list[int | None]]:
 
 
 def _matched(height: int, width: int, gain: Callable[[int, int], float]) -> list[tuple[int | None, int | None]]:
-    """The pairs of two sequences, in order, whose gains add up to most; what is left over has None beside it."""
-    best = [[0.0] * (width + 1) for _ in range(height + 1)]
+    """Two sequences in as few rows, of as much gain, as can be; None where only one of them has a line."""
+    best = [[-ROW * max(height - i, width - j) for j in range(width + 1)] for i in range(height + 1)]
     for i in reversed(range(height)):
         for j in reversed(range(width)):
-            best[i][j] = max(best[i + 1][j], best[i][j + 1], best[i + 1][j + 1] + gain(i, j))
+            best[i][j] = max(best[i + 1][j + 1] + gain(i, j), best[i + 1][j], best[i][j + 1]) - ROW
     pairs: list[tuple[int | None, int | None]] = []
     i = j = 0
     while i < height or j < width:
-        if i < height and best[i][j] == best[i + 1][j]:
-            pairs.append((i, None))
-            i += 1
-        elif j < width and best[i][j] == best[i][j + 1]:
-            pairs.append((None, j))
-            j += 1
-        else:
+        if i < height and j < width and best[i][j] == best[i + 1][j + 1] + gain(i, j) - ROW:
             pairs.append((i, j))
             i, j = i + 1, j + 1
+        elif i < height and (j == width or best[i][j] == best[i + 1][j] - ROW):
+            pairs.append((i, None))
+            i += 1
+        else:
+            pairs.append((None, j))
+            j += 1
     return pairs
 
 
@@ -93,19 +96,6 @@ def _gain(a: str, b: str) -> float:
     if not mine or not other:
         return 0.1 if a == b else -1
     return 2 * (mine & other).total() / (mine.total() + other.total()) - ALIKE
-
-
-def _packed(aligned: list[list[int | None]]) -> list[tuple[Sequence[int | None], bool]]:
-    """Rows, and whether their lines mean the same; neighbouring lines that stand alone share rows that do not."""
-    packed: list[tuple[Sequence[int | None], bool]] = []
-    for alone, group in groupby(aligned, key=lambda row: sum(number is not None for number in row) == 1):
-        run = [*group]
-        if alone:
-            columns = [[number for number in column if number is not None] for column in zip(*run, strict=True)]
-            packed += [(row, False) for row in zip_longest(*columns)]
-        else:
-            packed += [(row, True) for row in run]
-    return packed
 
 
 def _lacking(line: str, other: str) -> tuple[Span, ...]:

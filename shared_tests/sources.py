@@ -9,10 +9,12 @@ import ast
 import difflib
 import importlib.util
 import textwrap
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from shared_tests.frameworks import OURS
 
 CALLS = frozenset({"forward", "call", "__call__"})
 """A layer's call by its names in the frameworks; in Keras it has two parts. Here all of it is `call`."""
@@ -30,6 +32,15 @@ class Piece:
     last: int
     text: str
 
+    @property
+    def place(self) -> str:
+        return f"{self.file}:{self.first}"
+
+
+def joined(pieces: Iterable[Piece]) -> str:
+    """Pieces as one text, two blank lines apart, as functions stand in a file."""
+    return "\n\n\n".join(piece.text for piece in pieces)
+
 
 def find(package: str, name: str, only: Collection[str] | None = None) -> list[Piece]:
     """What a package calls `name`, such as "attention.masked_softmax" or "multihead.MultiHeadAttention.call".
@@ -39,10 +50,11 @@ def find(package: str, name: str, only: Collection[str] | None = None) -> list[P
     module, _, qualified = name.partition(".")
     found = definitions(package).get(f"{module}.{_canonical(qualified)}")
     if found is None:
-        raise ValueError(f"{package}: expected something called {name}, found none{nearest(package, name)}")
-    missing = set(only or ()) - {_canonical(node.name) for node in found[0].body if isinstance(node, Named)}
+        near = _nearest(name, definitions(package))
+        raise ValueError(f"{package}: expected a function, method or class called {name}, found none{near}")
+    missing = [method for method in only or () if f"{name}.{method}" not in definitions(package)]
     if missing:
-        raise ValueError(f"{package}.{name}: expected methods called {', '.join(sorted(missing))}, found none")
+        raise ValueError(f"{package}: expected {name} to have {' and '.join(missing)}, found none")
     return [_cut(f"{package}/{module}.py", node, only) for node in found]
 
 
@@ -52,10 +64,25 @@ def covered(package: str, name: str, only: Collection[str] | None = None) -> lis
     return [name, *(method for method in methods if only is None or method.rpartition(".")[2] in only)]
 
 
-def nearest(package: str, name: str) -> str:
+def called(name: str) -> list[str]:
+    """What the packages have of that name, with module and class: "score" is three methods.
+
+    Raises ValueError, in one line with the nearest names, if there is nothing.
+    """
+    ends = f".{_canonical(name)}"
+    every = {found: None for package in OURS for found in definitions(package)}  # in order, each once
+    found = [one for one in every if f".{one}".endswith(ends)]
+    if not found:
+        near = _nearest(name, every)
+        raise ValueError(f"{name}: expected a function, method or class of the three packages, found none{near}")
+    return found
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
     """Names that are much like another, in words that end a sentence; empty if there are none."""
-    close = difflib.get_close_matches(name, definitions(package))
-    return f"; nearest: {', '.join(close)}" if close else ""
+    short = {one.partition(".")[2]: one for one in known}
+    close = difflib.get_close_matches(name, [*short, *(one.rpartition(".")[2] for one in short)])
+    return f"; nearest: {', '.join(dict.fromkeys(close))}" if close else ""
 
 
 @cache

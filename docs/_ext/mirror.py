@@ -44,18 +44,20 @@ class Mirror(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         sentences = self._sentences()
         pieces = {column: self._pieces(column) for column in COLUMNS}
-        texts = {column: "\n\n\n".join(piece.text for piece in found) for column, found in pieces.items() if found}
+        texts = {column: sources.joined(found) for column, found in pieces.items() if found}
         same = len(texts) == len(COLUMNS) and len({*texts.values()}) == 1
-        if set(sentences) != ({ALL} if same else set(COLUMNS)):
-            raise self.error(f"mirror: expected a sentence for {ALL if same else ', '.join(COLUMNS)}, got {sentences}")
-        rows = mirrors.rows({ALL: texts["torch"]} if same else texts)
+        wanted, got = ([ALL] if same else [*COLUMNS]), [*sentences]
+        if wanted != got:
+            raise self.error(f"mirror: expected a sentence for {', '.join(wanted)}, got {', '.join(got) or 'none'}")
+        texts = {ALL: texts["torch"]} if same else texts
+        rows = mirrors.rows(texts)
         node = drawing.mirror(rows=len(rows), same=same)
         for column in sentences:
             found = [piece for one in pieces.values() for piece in one] if same else pieces[column]
             title = "The same in all three" if same else COLUMNS[column].title
             node += self._column(column, title, found, sentences[column])
             if found:
-                code = found[0].text if same else texts[column]
+                code = texts[column]
                 node[-1] += drawing.mirror_code(code, code, language="python", rows=rows, column=column)
         return [node]
 
@@ -98,8 +100,8 @@ class Mirror(SphinxDirective):
         up = "../" * self.env.docname.count("/")
         for piece in pieces:
             link = f"{up}source/{piece.file.removesuffix('.py')}.html#L-{piece.first}"
-            shown = piece.file if column == ALL else piece.file.partition("/")[2]
-            heading += [nodes.Text(" "), nodes.reference("", f"{shown}:{piece.first}", refuri=link)]
+            shown = piece.place if column == ALL else piece.place.partition("/")[2]
+            heading += [nodes.Text(" "), nodes.reference("", shown, refuri=link)]
         note = nodes.paragraph("", "", *self.parse_inline(sentence)[0], classes=["mirror-note"])
         node += [heading, note]
         return node

@@ -16,6 +16,7 @@ from shared_tests.commands.drift import drift
 from shared_tests.commands.faults import faults
 from shared_tests.commands.heads import heads
 from shared_tests.commands.record import record
+from shared_tests.commands.show import show
 from shared_tests.commands.verify import verify
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -32,6 +33,7 @@ app.command(epilog="Example: trihead cases answered --claims claims.json")(cases
 app.command(epilog="Example: trihead record main.safetensors --subject my_port.py:MyPort")(record)
 app.command(epilog="Example: trihead drift main.safetensors --json drift.json")(drift)
 app.command(epilog="Example: trihead faults --id mask-inverted")(faults)
+app.command(epilog="Example: trihead show masked_softmax MultiHeadAttention.call")(show)
 app.command(epilog="Example: trihead calibrate --dtype float32")(calibrate)
 app.command(epilog="Example: trihead doctor")(doctor)
 app.command(epilog="Example: trihead bench --subject jax_impl --plot bench.svg")(bench)

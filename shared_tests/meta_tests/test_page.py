@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -297,17 +296,6 @@ def test_bad_use_is_one_line_before_anything_is_judged(tmp_path):
 def test_a_template_that_asks_for_what_it_is_not_given_is_an_error():
     with pytest.raises(Exception, match="'report' is undefined"):
         pages.render("verify.html.j2", facts=FACTS, sections=[])
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium: make browser, or apt-get install chromium")
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=found, chromium_sandbox=False)
 
 
 @pytest.fixture
