@@ -16,7 +16,7 @@ def visit_inline(self: HTML5Translator, node: nodes.math) -> None:
 
 
 def visit_block(self: HTML5Translator, node: nodes.math_block) -> None:
-    self.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>\n')
+    self.body.append(f'<p class="math">{tex2mathml(node.astext(), as_block=True)}</p>\n')
     raise nodes.SkipNode
 
 
