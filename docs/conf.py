@@ -16,6 +16,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_reredirects",
     "sphinx_llm_friendly",
+    "anchors",
     "mathml",
     "mirror",
     "source_pages",
