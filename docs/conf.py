@@ -17,6 +17,7 @@ extensions = [
     "sphinx_reredirects",
     "sphinx_llm_friendly",
     "anchors",
+    "api",
     "mathml",
     "mirror",
     "source_pages",
