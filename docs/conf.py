@@ -18,6 +18,7 @@ extensions = [
     "sphinx_llm_friendly",
     "anchors",
     "api",
+    "clauses",
     "mathml",
     "mirror",
     "source_pages",

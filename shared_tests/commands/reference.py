@@ -1,6 +1,7 @@
-"""The page of commands, written from their own declarations; `python -m shared_tests.commands.reference` writes all pages.
+"""The page of commands, written from their own declarations.
 
-With what `trihead doctor` prints on standard input, it writes that into its page, too.
+`python -m shared_tests.commands.reference` writes it and the other pages that need no run; given a file of what
+`trihead doctor` printed, it writes that into its page, too.
 """
 
 from __future__ import annotations
@@ -106,15 +107,15 @@ def _function(command: CommandInfo) -> Any:
     return command.callback
 
 
-def write(root: Path, printed: str = "") -> None:
-    """Writes every page that is cheap; with what `trihead doctor` printed, that one's too."""
+def write(root: Path, printed: Path | None = None) -> None:
+    """Writes the pages; `printed` is a file of what `trihead doctor` printed."""
     pages = reference_pages.pages(root) | {root / "docs/commands.md": page()}
-    if printed:
-        path = root / "docs/environment.md"
-        pages[path] = reference_pages.with_doctor(path.read_text(), printed)
+    if printed is not None:
+        environment = root / "docs/environment.md"
+        pages[environment] = reference_pages.with_doctor(environment.read_text(), printed.read_text())
     for path, text in pages.items():
         write_bytes(path, text.encode())
 
 
 if __name__ == "__main__":
-    write(Path(), "" if sys.stdin.isatty() else sys.stdin.read())
+    write(Path(), *map(Path, sys.argv[1:2]))
