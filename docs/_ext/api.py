@@ -14,6 +14,7 @@ import ast
 import re
 import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from docutils import nodes
@@ -159,11 +160,10 @@ def _escaped(text: str) -> str:
 
 def _attributes(node: sources.Named) -> Iterator[str]:
     """Of a class, the attributes that a docstring follows: value and words."""
-    for one, after in zip(node.body, node.body[1:], strict=False):
-        if isinstance(node, ast.ClassDef) and isinstance(one, ast.Assign | ast.AnnAssign):
-            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-                value = ast.unparse(one).replace("'", '"')
-                yield from [f"- `{value}`: {_escaped(' '.join(str(after.value.value).split()))}"]
+    for one, after in pairwise(node.body if isinstance(node, ast.ClassDef) else ()):
+        if isinstance(one, ast.Assign | ast.AnnAssign) and isinstance(after, ast.Expr):
+            value, words = ast.unparse(one).replace("'", '"'), ast.literal_eval(after.value)
+            yield f"- `{value}`: {_escaped(' '.join(words.split()))}"
     yield ""
 
 

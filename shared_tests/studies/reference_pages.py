@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -22,46 +23,77 @@ DOCTOR = "<!-- trihead doctor -->\n"
 RELEASES = ("numpy", *(module for framework in FRAMEWORKS for module in framework.modules))
 BOUNDS = (0.5, 1.0, 2.0, 3.0, 4.0, GATE)
 """Up to how many sigma errors are counted together."""
+RESULTS = """# Results
+
+For whoever asks whether the three are the same: what `trihead verify` printed of them.
+
+Printed on {date}, on a CPU ({processor}, {threads} threads), with Python {python},
+{releases}.
+`make docs-data` runs `trihead verify --json {file}`, and writes this page from that file.
+
+**{verdict}**
+
+{clauses}
+
+A cell says how far the worst of so many comparisons is off. **σ** is the rounding noise [predicted](rounding.md) for
+that one element; a clause holds up to {gate:g}σ. *exact*: the clause asks for the same bits, and all are the same.
+*excused*: listed in the [known differences](known-differences.md). On another processor other kernels run, and other
+figures come.
+
+## How far off
+
+Of all comparisons that are measured in σ, the part that lies within so many:
+
+{shares}
+"""
+KNOWN = """# Known differences
+
+For whoever reads *excused* in a table, or trains in low precision: where a framework's own kernel does not do what the
+[contract](contract.md) says. Written from `shared_tests/known_differences.toml` and `shared_tests/builtins.toml` by
+`make docs-data`.
+
+A failure that is listed is excused and counted; an entry that no longer fails is itself a failure, so the list does not
+outlive what it lists. Where an entry names releases, it counts with these alone.
+
+## Of the three
+
+{ours}
+## Of layers of frameworks and libraries
+
+[How to see each for oneself](builtins.md#what-differs).
+
+{layers}
+
+## What these layers do not claim
+
+A claim that is less than all leaves out what is not asked of the layer then;
+[how to see each for oneself](builtins.md#why-they-claim-no-more).
+
+{claims}
+"""
 
 
-def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown."""
-    return [f"| {' | '.join(row)} |" for row in (heading, ["---"] * len(heading), *rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (heading, ["---"] * len(heading), *rows))
 
 
 def results(verdict: Mapping[str, Any]) -> str:
     """docs/results.md, of what `trihead verify --json` wrote."""
     facts, subjects = verdict["facts"], verdict["subjects"]
-    releases = ", ".join(f"{name} {facts[name].partition('+')[0]}" for name in RELEASES if name in facts)
     rows = [
         [link(row["clause"]), row["title"], *(_cell(row, subject) for subject in subjects)]
         for row in verdict["clauses"]
     ]
-    lines = [
-        "# Results",
-        "",
-        "For whoever asks whether the three are the same: what `trihead verify` printed of them.",
-        "",
-        f"Printed on {facts['date']}, on a CPU ({facts['processor']}, {facts['threads']} threads), with Python",
-        f"{facts['python']}, {releases}.",
-        f"`make docs-data` runs `trihead verify --json {VERDICT}`, and writes this page from that file.",
-        "",
-        *table(["clause", "", *subjects], rows),
-        "",
-        f"**{verdict['verdict']}**",
-        "",
-        "A cell says how far the worst of so many comparisons is off. **σ** is the rounding noise",
-        f"[predicted](rounding.md) for that one element; a clause holds up to {verdict['gate_sigma']:g}σ. *exact*: the clause",
-        "asks for the same bits, and all are the same. *excused*: listed in the",
-        "[known differences](known-differences.md). On another processor other kernels run, and other figures come.",
-        "",
-        "## How far off",
-        "",
-        "Of all comparisons that are measured in σ, the part that lies within so many:",
-        "",
-        *table(["within", *subjects], _shares(verdict)),
-    ]
-    return "\n".join(lines) + "\n"
+    return RESULTS.format(
+        **facts,
+        file=VERDICT,
+        releases=", ".join(f"{name} {facts[name].partition('+')[0]}" for name in RELEASES if name in facts),
+        verdict=verdict["verdict"],
+        gate=verdict["gate_sigma"],
+        clauses=table(["clause", "", *subjects], rows),
+        shares=table(["within", *subjects], _shares(verdict)),
+    )
 
 
 def _cell(row: Mapping[str, Any], subject: str) -> str:
@@ -86,35 +118,13 @@ def _shares(verdict: Mapping[str, Any]) -> list[list[str]]:
 
 def known() -> str:
     """docs/known-differences.md, of the two lists in shared_tests."""
-    ours = [entry for entry in known_differences() if entry.subject in OURS]
+    ours = [_entry(entry) for entry in known_differences() if entry.subject in OURS]
     claims = [[f"`{d.subject}`", f"`{d.claim}`", d.words] for d in builtins.deviations()]
-    lines = [
-        "# Known differences",
-        "",
-        "For whoever reads *excused* in a table, or trains in low precision: where a framework's own kernel does not do what",
-        "the [contract](contract.md) says. Written from `shared_tests/known_differences.toml` and",
-        "`shared_tests/builtins.toml` by `make docs-data`.",
-        "",
-        "A failure that is listed is excused and counted; an entry that no longer fails is itself a failure, so the list",
-        "does not outlive what it lists. Where an entry names releases, it counts with these alone.",
-        "",
-        "## Of the three",
-        "",
-        *(line for entry in ours for line in _entry(entry)),
-        "## Of layers of frameworks and libraries",
-        "",
-        "[How to see each for oneself](builtins.md#what-differs).",
-        "",
-        *table(["layer", "clause", "where", "why"], map(_row, builtins.differences())),
-        "",
-        "## What these layers do not claim",
-        "",
-        "A claim that is less than all leaves out what is not asked of the layer then;",
-        "[how to see each for oneself](builtins.md#why-they-claim-no-more).",
-        "",
-        *table(["layer", "claim", "because"], claims),
-    ]
-    return "\n".join(lines) + "\n"
+    return KNOWN.format(
+        ours="\n".join(ours),
+        layers=table(["layer", "clause", "where", "why"], map(_row, builtins.differences())),
+        claims=table(["layer", "claim", "because"], claims),
+    )
 
 
 def _row(entry: KnownDifference) -> list[str]:
@@ -129,22 +139,23 @@ def _where(entry: KnownDifference) -> str:
     return ", ".join([*parts, *([f"`{entry.releases}`"] if entry.releases else [])])
 
 
-def _entry(entry: KnownDifference) -> list[str]:
+def _entry(entry: KnownDifference) -> str:
     """An entry of our own list, and how to see it."""
     where = ", ".join(filter(None, [f"**{entry.subject}**", f"clause {link(entry.clause)}", _where(entry)]))
     code = entry.reproduction.strip()
-    seen = ["```python", code, "```"] if "\n" in code or code.endswith(")") else [f"To see it: {code}."]
-    return [f"{where}: {entry.reason}.", "", *seen, ""]
+    seen = f"```python\n{code}\n```" if "\n" in code or code.endswith(")") else f"To see it: {code}."
+    return f"{where}: {entry.reason}.\n\n{seen}\n"
 
 
 def with_doctor(page: str, printed: str) -> str:
     """docs/environment.md with this as what `trihead doctor` prints: less the releases of all that is no framework,
     and less the variables of the machine."""
     before, _, after = page.partition(DOCTOR)
-    if not after.startswith("```text\n"):
+    _, opened, block = after.partition("```text\n")
+    if not opened:
         raise ValueError(f"docs/environment.md: expected {DOCTOR.strip()} and a block of text, found none")
-    rest = after.removeprefix("```text\n").partition("```\n")[2]
-    return f"{before}{DOCTOR}```text\n{doctor_block(printed)}```\n{rest}"
+    rest = block.partition("```\n")[2]
+    return f"{before}{DOCTOR}Printed on {date.today()}:\n\n```text\n{doctor_block(printed)}```\n{rest}"
 
 
 def doctor_block(printed: str) -> str:
