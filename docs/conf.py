@@ -22,6 +22,7 @@ extensions = [
     "mathml",
     "mirror",
     "source_pages",
+    "tables",
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]

@@ -15,6 +15,7 @@ Names are those of `trihead show`, with their module; several are drawn one belo
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import drawing
@@ -28,7 +29,19 @@ from shared_tests.frameworks import FRAMEWORKS
 
 COLUMNS = {framework.package.removesuffix("_impl"): framework for framework in FRAMEWORKS}
 ALL = "all"
-Pieces = list[sources.Piece]
+
+
+@dataclass(frozen=True)
+class Column:
+    """What stands in one column of a mirror."""
+
+    name: str
+    title: str
+    text: str
+    pieces: list[sources.Piece]
+    """Where the text is from; the heading links to each."""
+    covered: list[str]
+    """package:name of all that is shown."""
 
 
 class Mirror(SphinxDirective):
@@ -42,27 +55,39 @@ class Mirror(SphinxDirective):
     }
 
     def run(self) -> list[nodes.Node]:
-        sentences = self._sentences()
-        pieces = {column: self._pieces(column) for column in COLUMNS}
-        texts = {column: sources.joined(found) for column, found in pieces.items() if found}
-        same = len(texts) == len(COLUMNS) and len({*texts.values()}) == 1
-        wanted, got = ([ALL] if same else [*COLUMNS]), [*sentences]
-        if wanted != got:
-            raise self.error(f"mirror: expected a sentence for {', '.join(wanted)}, got {', '.join(got) or 'none'}")
-        texts = {ALL: texts["torch"]} if same else texts
-        rows = mirrors.rows(texts)
-        node = drawing.mirror(rows=len(rows), same=same)
-        for column in sentences:
-            found = [piece for one in pieces.values() for piece in one] if same else pieces[column]
-            title = "The same in all three" if same else COLUMNS[column].title
-            node += self._column(column, title, found, sentences[column])
-            if found:
-                code = texts[column]
-                node[-1] += drawing.mirror_code(code, code, language="python", rows=rows, column=column)
+        columns = [self._column(name) for name in COLUMNS]
+        if not any(column.text for column in columns):
+            raise self.error("mirror: expected a column with something in it, got none")
+        if len({column.text for column in columns}) == 1:
+            columns = [_all(columns)]
+        sentences = self._sentences([column.name for column in columns])
+        rows = mirrors.rows({column.name: column.text for column in columns if column.text})
+        node = drawing.mirror(rows=len(rows), same=columns[0].name == ALL)
+        for column in columns:
+            node += self._drawn(column, sentences[column.name])
+            if column.text:
+                code = drawing.mirror_code(column.text, column.text, language="python", rows=rows, column=column.name)
+                node[-1] += code
         return [node]
 
-    def _sentences(self) -> dict[str, str]:
-        """By column, in the order of the columns."""
+    def _column(self, name: str) -> Column:
+        """The column of a framework."""
+        framework = COLUMNS[name]
+        wanted = self.options.get(name, self.arguments[0]).split()
+        only = self.options["only"].split() if "only" in self.options else None
+        pieces, covered = [], []
+        try:
+            for one in wanted if wanted != ["none"] else ():
+                path = sources.folder(framework.package) / f"{one.partition('.')[0]}.py"
+                self.env.note_dependency(str(path))
+                pieces += sources.find(framework.package, one, only)
+                covered += [f"{framework.package}:{found}" for found in sources.covered(framework.package, one, only)]
+        except ValueError as error:
+            raise self.error(f"mirror: {error}") from error
+        return Column(name, framework.title, sources.joined(pieces), pieces, covered)
+
+    def _sentences(self, columns: list[str]) -> dict[str, str]:
+        """The sentence of each column; one that is long goes on below."""
         found: dict[str, str] = {}
         for line in filter(str.strip, self.content):
             start = re.match(r"(\w+):\s+(.*)", line)
@@ -72,48 +97,30 @@ class Mirror(SphinxDirective):
                 found[[*found][-1]] += f" {line.strip()}"
             else:
                 raise self.error(f"mirror: expected a line such as 'torch: …', got {line!r}")
-        return {column: found[column] for column in (*COLUMNS, ALL) if column in found}
-
-    def _names(self, column: str) -> list[str]:
-        names = self.options.get(column, self.arguments[0]).split()
-        return [] if names == ["none"] else names
-
-    @property
-    def _only(self) -> list[str] | None:
-        return self.options["only"].split() if "only" in self.options else None
-
-    def _pieces(self, column: str) -> Pieces:
-        package, found = COLUMNS[column].package, []
-        try:
-            for name in self._names(column):
-                self.env.note_dependency(str(sources.folder(package) / f"{name.partition('.')[0]}.py"))
-                found += sources.find(package, name, self._only)
-        except ValueError as error:
-            raise self.error(f"mirror: {error}") from error
+        if [*found] != columns:
+            wanted, got = ", ".join(columns), ", ".join(found) or "none"
+            raise self.error(f"mirror: expected a sentence for {wanted}, got {got}")
         return found
 
-    def _column(self, column: str, title: str, pieces: Pieces, sentence: str) -> nodes.Element:
+    def _drawn(self, column: Column, sentence: str) -> nodes.Element:
         """A column down to its sentence."""
-        names = [f"{p}:{n}" for p, n in self._covered(column)]
-        node = drawing.mirror_column(column=column, title=title, names=[] if "again" in self.options else names)
-        heading = nodes.paragraph("", "", nodes.strong("", title), classes=["mirror-title"])
+        names = [] if "again" in self.options else column.covered
+        node = drawing.mirror_column(column=column.name, title=column.title, names=names)
+        heading = nodes.paragraph("", "", nodes.strong("", column.title), classes=["mirror-title"])
         up = "../" * self.env.docname.count("/")
-        for piece in pieces:
+        for piece in column.pieces:
             link = f"{up}source/{piece.file.removesuffix('.py')}.html#L-{piece.first}"
-            shown = piece.place if column == ALL else piece.place.partition("/")[2]
+            shown = piece.place if column.name == ALL else piece.place.partition("/")[2]
             heading += [nodes.Text(" "), nodes.reference("", shown, refuri=link)]
-        note = nodes.paragraph("", "", *self.parse_inline(sentence)[0], classes=["mirror-note"])
-        node += [heading, note]
+        node += [heading, nodes.paragraph("", "", *self.parse_inline(sentence)[0], classes=["mirror-note"])]
         return node
 
-    def _covered(self, column: str) -> list[tuple[str, str]]:
-        columns = COLUMNS if column == ALL else [column]
-        return [
-            (COLUMNS[c].package, found)
-            for c in columns
-            for name in self._names(c)
-            for found in sources.covered(COLUMNS[c].package, name, self._only)
-        ]
+
+def _all(columns: list[Column]) -> Column:
+    """One column in place of several that are the same."""
+    pieces = [column.pieces[0] for column in columns]
+    covered = [name for column in columns for name in column.covered]
+    return Column(ALL, "The same in all three", columns[0].text, pieces, covered)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

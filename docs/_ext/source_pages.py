@@ -32,11 +32,12 @@ FOLDERS = (*OURS, *TESTS, *JUDGE)
 
 def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     """(name, context, template) of every page."""
-    formatter = HtmlFormatter(linenos="inline", anchorlinenos=True, lineanchors="L", wrapcode=True)
+    formatter = HtmlFormatter(linenos="inline", anchorlinenos=True, linespans="L", wrapcode=True)
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).glob("*.py")):
             title = f"{folder}/{path.name}"
-            body = f"<h1>{title}</h1>\n{highlight(path.read_text(), PythonLexer(), formatter)}"
+            code = highlight(path.read_text(), PythonLexer(), formatter)
+            body = f'<h1>{title}</h1>\n<div class="source">{code}</div>'
             yield f"source/{folder}/{path.stem}", {"title": title, "body": body}, "page.html"
 
 

@@ -4,7 +4,7 @@
   const titles = { torch: "PyTorch", jax: "JAX", tf: "TensorFlow" };
   const all = Object.keys(titles);
   const root = document.documentElement;
-  const blocks = document.querySelectorAll(".mirror, table.idioms");
+  const blocks = document.querySelectorAll(".mirror:not(.mirror-same), table.idioms");
   if (!blocks.length) return;
 
   const three = matchMedia("(min-width: 78rem)");
@@ -62,6 +62,11 @@
   const first = blocks[0];
   (first.closest("section section") || first.closest(".pst-scrollable-table-container") || first).before(bar);
   for (const media of [two, three]) media.addEventListener("change", draw);
+  const header = document.querySelector(".bd-header");
+  const measure = () => root.style.setProperty("--mirror-top", `${header ? header.offsetHeight : 0}px`);
+  addEventListener("resize", measure);
+  measure();
   draw();
-  if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView(); // the page has another height now
+  const target = location.hash && document.getElementById(location.hash.slice(1));
+  if (target) target.scrollIntoView({ behavior: "instant" }); // the blocks above it have changed their height
 })();

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = "torch_impl", "jax_impl", "tf_impl"  # PyTorch is imported first
 PROGRAMS = [
     *(("docs/compare/chapter.md", package.removesuffix("_impl")) for package in PACKAGES),
+    ("docs/compare/index.md", ""),
     ("docs/compare/silent.md", ""),
     ("README.md", ""),
 ]

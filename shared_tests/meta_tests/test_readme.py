@@ -38,7 +38,9 @@ def test_the_table_has_every_clause():
     assert "HOLDS: torch_impl, jax_impl, tf_impl" in printed
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")], ids=str)
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")], ids=str
+)
 def test_blocks_of_code_are_fenced(path):
     """And each says its language."""
     lines, inside = path.read_text().splitlines(), False

@@ -180,12 +180,17 @@ def test_interrupted_it_leaves_nothing(tmp_path):
     )
     (tmp_path / "x.safetensors").write_text("as it was")
     command = [*TRIHEAD, "record", str(tmp_path / "x.safetensors"), "--subject", f"{slow}:MyPort"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it, and so
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # would what it starts
+    signal.signal(signal.SIGINT, before)
+    try:
         while not begun.exists():
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode not in (0, 1, 2)
     assert (tmp_path / "x.safetensors").read_text() == "as it was"
     assert {path.name for path in tmp_path.iterdir()} <= {"slow.py", "begun", "x.safetensors", "__pycache__"}

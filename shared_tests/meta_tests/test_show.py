@@ -126,6 +126,8 @@ def test_punctuation_is_marked_between_two_words_only():
     (row,) = mirrors.rows({"a": "x = f(scores, axis=-1, y)", "b": "x = f(scores, g.h(dim)=-1, y)"})
     assert marked(row, "b", "a") == ["g.h(dim"]
     assert marked(row, "a", "b") == ["axis"]
+    (row,) = mirrors.rows({"a": "return f(x, y, 1, 2)", "b": "return f(z, w, 1, 2)"})
+    assert marked(row, "a", "b") == ["x", "y"]
 
 
 @pytest.fixture
@@ -191,7 +193,8 @@ def test_a_name_of_several(printed, capsys):
 
 
 def trihead(*arguments, before="pass"):
-    code = f"import sys; {before}; from shared_tests.commands.app import main; sys.argv = {['trihead', *arguments]!r}; main()"
+    run = "from shared_tests.commands.app import main; main()"
+    code = f"import sys; {before}; sys.argv = {['trihead', *arguments]!r}; {run}"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
 
 
