@@ -22,23 +22,27 @@ from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 from sphinx.transforms import SphinxTransform
 
+from shared_tests import MODULES
 from shared_tests.frameworks import OURS
 
 ROOT = Path(__file__).parents[2]
-TESTS = "shared_tests", "shared_tests/framework_tests", "shared_tests/meta_tests"
-JUDGE = "shared_tests/harness", "shared_tests/faults", "shared_tests/studies"
-FOLDERS = (*OURS, *TESTS, *JUDGE)
+FOLDERS = (*OURS, "shared_tests", "shared_tests/framework_tests", "shared_tests/meta_tests")
+PUBLIC = {f"shared_tests/{module.replace('.', '/')}.py" for module in MODULES.values()}
+
+
+def files() -> list[str]:
+    """All that have a page: the packages, the tests, and what a port's own tests import."""
+    found = {path.relative_to(ROOT).as_posix() for folder in FOLDERS for path in (ROOT / folder).glob("*.py")}
+    return sorted(found | {file for file in PUBLIC if (ROOT / file).exists()})
 
 
 def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     """(name, context, template) of every page."""
     formatter = HtmlFormatter(linenos="inline", anchorlinenos=True, linespans="L", wrapcode=True)
-    for folder in FOLDERS:
-        for path in sorted((ROOT / folder).glob("*.py")):
-            title = f"{folder}/{path.name}"
-            code = highlight(path.read_text(), PythonLexer(), formatter)
-            body = f'<h1>{title}</h1>\n<div class="source">{code}</div>'
-            yield f"source/{folder}/{path.stem}", {"title": title, "body": body}, "page.html"
+    for file in files():
+        code = highlight((ROOT / file).read_text(), PythonLexer(), formatter)
+        body = f'<h1>{file}</h1>\n<div class="source">{code}</div>'
+        yield f"source/{file.removesuffix('.py')}", {"title": file, "body": body}, "page.html"
 
 
 def address(docname: str, file: str, line: int = 0) -> str:
@@ -54,7 +58,7 @@ class SourceLinks(SphinxTransform):
         for node in [*self.document.findall(addnodes.download_reference)]:
             place = posixpath.join("docs", posixpath.dirname(self.env.docname), node["reftarget"])
             file, name = posixpath.normpath(place), node.astext().rpartition(".")[2].removesuffix("()")
-            if posixpath.dirname(file) in FOLDERS:
+            if file in files():
                 self.env.note_dependency(str(ROOT / file))
                 url = address(self.env.docname, file, _line(file, name))
                 node.replace_self(nodes.reference("", "", *node.children, refuri=url))
