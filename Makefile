@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: verify test bench browser docs ledger wheel lint format
+.PHONY: verify test bench browser docs docs-data ledger wheel lint format
 
 verify: $(VENV)/ready
 	$(BIN)/trihead verify
@@ -43,6 +43,16 @@ browser:
 docs: $(VENV)/ready
 	rm -rf docs/_build
 	$(BIN)/python -m sphinx --nitpicky --fail-on-warning --quiet docs docs/_build
+
+# What pages of the site are written from, and these pages: half an hour, most of it the faults. Variables of this
+# machine that move numbers are left out.
+docs-data: $(VENV)/ready
+	mkdir -p build
+	$(BIN)/trihead verify --json docs/data/verify.json
+	env -i PATH="$$PATH" HOME="$$HOME" $(BIN)/trihead doctor > build/doctor.txt
+	$(BIN)/python -m shared_tests.commands.reference build/doctor.txt
+	$(BIN)/python -m shared_tests.studies.builtins
+	$(BIN)/trihead faults --pairs 200 --page docs/failures.md
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

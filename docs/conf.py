@@ -16,6 +16,9 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_reredirects",
     "sphinx_llm_friendly",
+    "anchors",
+    "api",
+    "clauses",
     "mathml",
     "mirror",
     "source_pages",
@@ -49,6 +52,7 @@ html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {"text": "trihead"},
     "navbar_align": "left",
+    "show_toc_level": 2,
     "header_links_before_dropdown": 5,
     "article_header_start": ["breadcrumbs", "siblings"],
     "secondary_sidebar_items": {"**": ["page-toc"], "index": [], **{page: [] for page in WIDE}},

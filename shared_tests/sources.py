@@ -47,15 +47,21 @@ def find(package: str, name: str, only: Collection[str] | None = None) -> list[P
 
     only: of a class, its first lines and these methods. Raises ValueError, in one line, for what is not there.
     """
+    module, found = name.partition(".")[0], parsed(package, name)
+    missing = [method for method in only or () if f"{name}.{method}" not in definitions(package)]
+    if missing:
+        raise ValueError(f"{package}: expected {name} to have {' and '.join(missing)}, found none")
+    return [_cut(f"{package}/{module}.py", node, only) for node in found]
+
+
+def parsed(package: str, name: str) -> list[Named]:
+    """The same as `find`, as syntax trees."""
     module, _, qualified = name.partition(".")
     found = definitions(package).get(f"{module}.{_canonical(qualified)}")
     if found is None:
         near = _nearest(name, definitions(package))
         raise ValueError(f"{package}: expected a function, method or class called {name}, found none{near}")
-    missing = [method for method in only or () if f"{name}.{method}" not in definitions(package)]
-    if missing:
-        raise ValueError(f"{package}: expected {name} to have {' and '.join(missing)}, found none")
-    return [_cut(f"{package}/{module}.py", node, only) for node in found]
+    return found
 
 
 def covered(package: str, name: str, only: Collection[str] | None = None) -> list[str]:

@@ -67,7 +67,8 @@ def verify(
         raise ValueError(f"{known}: expected subjects of {', '.join(report.subjects)}, got {', '.join(strangers)}")
     print_report(report)
     if json_file is not None:
-        write_bytes(json_file, json.dumps(report.as_json(), indent=1, allow_nan=False).encode())
+        written = report.as_json() | {"facts": machine() | versions()}
+        write_bytes(json_file, json.dumps(written, indent=1, allow_nan=False).encode())
     if html is not None:
         failing = [name for name, judged in zip(names, report.subjects, strict=True) if judged in report.failing]
         write_bytes(html, verdict_page(report, _diagnosed(failing, device, programs), machine() | versions()))

@@ -43,3 +43,8 @@ CAPABILITIES = {
     "10.2": "prune_heads",
 }
 """The method without which a subject cannot be asked a clause."""
+
+
+def link(clause: str) -> str:
+    """A clause as a link to its sentence in the contract, in the Markdown of a page beside it."""
+    return f"[{clause}](contract.md#clause-{clause.replace('.', '-')})"

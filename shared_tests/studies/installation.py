@@ -13,7 +13,7 @@ from typing import Any
 
 from shared_tests.releases import ABSENT, release_of
 
-VARIABLES = re.compile(r"(OMP|MKL|OPENBLAS|KMP|XLA|JAX|TF|TORCH|KERAS|NVIDIA|CUDA)_.*")
+VARIABLES = re.compile(r"(ATEN|CUBLAS|CUDA|JAX|KERAS|KMP|MKL|NPY|NVIDIA|OMP|ONEDNN|OPENBLAS|TF|TORCH|XLA)_.*")
 """Environment variables that frameworks and their libraries listen to."""
 
 

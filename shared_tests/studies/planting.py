@@ -109,8 +109,16 @@ def page(plantings: Iterable[Planting], right: int, count: int) -> str:
     lines = [
         "# What goes wrong",
         "",
-        "Every fault of the catalogue is one change of one step of a plain layer (`shared_tests/faults`). Each is",
-        "planted there: the judge must fail it, and `trihead diagnose` should name it.",
+        "For whoever has wrong numbers and wants a name for them. Every fault of the catalogue is one change of one",
+        "step of a plain layer (`shared_tests/faults`). Each is planted there: the judge must fail it, and",
+        "`trihead diagnose` should name it.",
+        "",
+        "What `diagnose` prints of a port that has one begins with its id and its words, as they stand below; then",
+        "come the case and the number that show it best ([a whole run](porting.md#when-it-fails)):",
+        "",
+        "```text",
+        *printed("mask-inverted"),
+        "```",
         "",
         f"Measured on {date.today()} with Python {versions()['python']} and numpy {versions()['numpy']}, by",
         "`trihead faults --pairs 200 --page docs/failures.md`:",
@@ -139,6 +147,11 @@ def page(plantings: Iterable[Planting], right: int, count: int) -> str:
         *(f"| {' | '.join(planting.cells)} |" for planting in found),
     ]
     return "\n".join(lines) + "\n"
+
+
+def printed(name: str) -> list[str]:
+    """What diagnosis says of a port with this fault."""
+    return diagnose(Planted(next(fault for fault in CATALOGUE if fault.id == name))).words.splitlines()
 
 
 def totals(found: Sequence[Planting], right: int, count: int) -> list[str]:
