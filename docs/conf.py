@@ -46,7 +46,15 @@ html_js_files = [("mirror.js", {"defer": "defer"})]
 html_show_sourcelink = False
 html_copy_source = False
 html_show_sphinx = False
-WIDE = "compare/index", "compare/scoring", "compare/layer", "compare/weights", "compare/fused", "compare/heads", "compare/parallel"
+WIDE = (
+    "compare/index",
+    "compare/scoring",
+    "compare/layer",
+    "compare/weights",
+    "compare/fused",
+    "compare/heads",
+    "compare/parallel",
+)
 html_sidebars = {"index": [], "compare/*": [], "source/**": []}
 html_context = {"default_mode": "auto"}
 html_theme_options = {

@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from shared_tests.frameworks import FRAMEWORKS, OURS
+from shared_tests.frameworks import FRAMEWORKS, OURS, SHARDED
 from shared_tests.harness.clauses import link
 from shared_tests.harness.compare import BINS, Verdict
 from shared_tests.harness.known import KnownDifference, known_differences
@@ -118,7 +118,7 @@ def _shares(verdict: Mapping[str, Any]) -> list[list[str]]:
 
 def known() -> str:
     """docs/known-differences.md, of the two lists in shared_tests."""
-    ours = [_entry(entry) for entry in known_differences() if entry.subject in OURS]
+    ours = [_entry(entry) for entry in known_differences() if entry.subject in (*OURS, *SHARDED)]
     claims = [[f"`{d.subject}`", f"`{d.claim}`", d.words] for d in builtins.deviations()]
     return KNOWN.format(
         ours="\n".join(ours),

@@ -1,0 +1,146 @@
+"""docs/devices.md in JAX: what is shown holds and sends what the page says; and what does not work does not.
+
+Functions that take `subject` run in the process of several devices (`Spread.run`).
+"""
+
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jax_impl
+from shared_tests.harness import oracle
+from shared_tests.harness.compare import within_gate
+from shared_tests.harness.find import find
+from shared_tests.storage import programs_folder
+from shared_tests.subjects.jax_impl import JaxImpl
+
+WAYS = "The batch", "The heads", "The length"
+INPUTS = "queries", "keys", "values"
+KINDS = "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"
+
+
+@pytest.fixture(scope="module")
+def devices():
+    return find("jax_sharded", programs=programs_folder())
+
+
+def stepped(subject, code, trial):
+    """What a block makes: the output, the gradients, and what is sent forward and in a whole step."""
+    with subject.backend.numbers(trial.dtype):
+        names = _given(subject, trial) | {"loss": lambda output, target: (output * target).sum(-1).mean()}
+        exec(code, names)
+        gradients = jax_impl.export_weights(_like(names, names["gradients"]))
+        gradients |= {x: subject.backend.array(found) for x, found in zip(INPUTS, names["of_inputs"], strict=True)}
+        arguments = names.get("sharded", names["layer"]), names["inputs"], names["valid_lens"], names["target"]
+        attend = names.get("attend", names["call"])
+        forward = jax.jit(lambda layer, inputs, valid_lens: attend(layer, *inputs, valid_lens))
+        # Of the loss above the gradients do not depend on the output, and all sums would be one.
+        names["loss"] = lambda output, target: ((output - target) ** 2).mean()
+        sent = _sent(forward, *arguments[:3]), _sent(names["step"](attend), *arguments)
+        return subject.backend.array(names["output"]), gradients, sent
+
+
+def _given(subject, trial):
+    layer, dtype = JaxImpl().build(trial.config, trial.parameters, trial.dtype)
+    tensors = {x: subject.backend.tensor(getattr(trial, x), dtype) for x in (*INPUTS, "valid_lens", "cotangent")}
+    inputs = tuple(tensors[x] for x in INPUTS)
+    return {"layer": layer, "inputs": inputs, "valid_lens": tensors["valid_lens"], "target": tensors["cotangent"]}
+
+
+def _like(names, gradients):
+    """A layer whose parameters are the gradients."""
+    layer = nnx.clone(names.get("sharded", names["layer"]))
+    nnx.update(layer, gradients)
+    return layer
+
+
+def _sent(function, *arguments):
+    program = function.lower(*arguments).compile().as_text()
+    return {kind: len(re.findall(rf" {kind}(?:-start)?\(", program)) for kind in KINDS}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_block_holds_and_sends_what_the_page_says(devices, blocks, trial, holds, sends, way):
+    (setup,), (code,) = blocks("jax", "What the blocks are given"), blocks("jax", way)
+    ((output, gradients, sent),) = devices.run(__file__, "stepped", setup + code, trial)
+    holds(trial, output, gradients)
+    sends(f"{way}, JAX", *sent)
+
+
+def test_every_block_is_run(blocks):
+    headings = *WAYS, "What the blocks are given", "More than one host"
+    assert sorted(block for heading in headings for block in blocks("jax", heading)) == sorted(blocks("jax"))
+
+
+def test_it_reaches_two_hosts(on_two_hosts, blocks):
+    printed = on_two_hosts("jax", JAX_PLATFORMS="cpu", XLA_FLAGS="")
+    lines = [line for text in printed for line in text.splitlines() if not line.startswith("[Gloo]")]
+    assert lines == blocks("jax", "More than one host", "text")[0].splitlines()
+
+
+# What does not work
+
+
+def placed(subject, trial, kind):
+    """The length placed, and the rest left to the compiler: what is sent forward, or the error."""
+    mesh = jax.make_mesh((jax.device_count(),), ("devices",), axis_types=(kind,))
+    with subject.backend.numbers(trial.dtype):
+        layer, inputs, valid_lens, _ = _given(subject, trial).values()
+        layer = jax.device_put(layer, NamedSharding(mesh, P()))
+        inputs, valid_lens = jax.device_put((inputs, valid_lens), NamedSharding(mesh, P(None, "devices")))
+        call = jax.jit(lambda layer, *given: layer(*given))
+        try:
+            output = subject.backend.array(call(layer, *inputs, valid_lens))
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return output, _sent(call, layer, *inputs, valid_lens)
+
+
+@pytest.mark.parametrize("trial", ["float32"], indirect=True)
+def test_a_length_that_is_placed(devices, trial, page, in_words):
+    (error,) = devices.run(__file__, "placed", trial, AxisType.Explicit)
+    assert error.split("\n")[0] in page
+    ((output, sent),) = devices.run(__file__, "placed", trial, AxisType.Auto)
+    assert within_gate(output, oracle.forward(trial)["output"]).holds
+    assert f"{in_words(sent)} forward" in page
+
+
+def of_three_heads(subject):
+    """Cut by hand for two devices, each of which takes its columns for one head, or for three."""
+    layer, x = jax_impl.MultiHeadAttention(12, 12, 12, 12, 3, 0.0, rngs=nnx.Rngs(0)), jnp.sin(jnp.arange(192.0))
+    x, mesh = x.reshape(2, 8, 12), jax.make_mesh((2,), ("heads",), devices=jax.devices()[:2])
+    graph, parameters, rest = nnx.split(layer, nnx.Param, ...)
+    specs = nnx.from_flat_state(
+        (path, parameter.replace(P("heads") if path[0] == "W_o" else P(None, "heads")))
+        for path, parameter in nnx.to_flat_state(parameters)
+    )
+    parameters = jax.device_put(parameters, jax.tree.map(partial(NamedSharding, mesh), specs))
+    found = []
+    for num_heads in (1, 3):
+
+        @partial(jax.shard_map, mesh=mesh, in_specs=(specs, P()), out_specs=P())
+        def attend(parameters, x, num_heads=num_heads):
+            part = nnx.merge(graph, parameters, rest, copy=True)
+            part.num_heads = num_heads
+            return jax.lax.psum(part(x, x, x), "heads")
+
+        output = attend(parameters, x)
+        found.append((output.shape, float(abs(output - layer(x, x, x)).max())))
+    try:
+        jax_impl.shard(layer, mesh)
+    except ValueError as error:
+        return found, str(error)
+
+
+def test_three_heads_on_two_devices_by_hand(devices, page):
+    ((found, refused),) = devices.run(__file__, "of_three_heads")
+    for shape, apart in found:
+        assert shape == (2, 8, 12)
+        assert apart > 0.1
+    assert refused in page
