@@ -140,8 +140,9 @@ def test_json_has_no_infinity_and_goes_where_a_link_points(tmp_path):
     [
         (
             ["--subject", "nobody"],
-            "subject: expected one of bert_builtin, equinox_builtin, haiku_builtin, jax_impl, keras_builtin, "
-            "nnx_builtin, ort_builtin, tf_impl, torch_builtin, torch_impl, torch_sdpa or FILE.py:Class, got nobody",
+            "subject: expected one of bert_builtin, equinox_builtin, haiku_builtin, jax_impl, "
+            "jax_sharded, keras_builtin, nnx_builtin, ort_builtin, tf_impl, tf_sharded, torch_builtin, torch_impl, "
+            "torch_sdpa, torch_sharded or FILE.py:Class, got nobody",
         ),
         (["--subject", f"{PORT}:MyPort", "--known", "no/such.toml"], "no/such.toml: expected entries [[difference]]"),
         (
