@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from torch_impl.checks import check_dropout, check_inputs, check_scores, check_sizes
 
@@ -26,7 +27,7 @@ def masked_softmax(
     Args:
         scores: (batch, queries, keys), floating.
         valid_lens: integers, (batch,) or (batch, queries); None masks nothing.
-        inplace: whether the mask may be written into `scores`, which saves a copy.
+        inplace: whether `scores` may be overwritten, which saves their memory again.
 
     Returns:
         Attention weights, of the shape and dtype of `scores`. Each row sums to 1.
@@ -40,15 +41,17 @@ def masked_softmax(
     """
     valid_lens = as_lengths(valid_lens, scores)
     check_scores(scores, valid_lens)
+    inplace = inplace and _is_plain(scores, valid_lens)
     if valid_lens is not None:
         if valid_lens.ndim == 1:
             valid_lens = valid_lens[:, None]
         positions = torch.arange(scores.shape[-1], device=scores.device)
         masked = positions >= valid_lens[:, :, None]  # (batch, queries or 1, keys)
-        fill = scores.masked_fill_ if inplace and _is_plain(masked) else scores.masked_fill
+        fill = scores.masked_fill_ if inplace else scores.masked_fill
         scores = fill(masked, torch.finfo(scores.dtype).min)
     wide = torch.promote_types(scores.dtype, torch.float32)  # half precision would lose the sum
-    return torch.softmax(scores, dim=-1, dtype=wide).to(scores.dtype)
+    out = None if not inplace or scores.requires_grad or scores.dtype != wide else scores
+    return torch.softmax(scores, dim=-1, dtype=wide, out=out).to(scores.dtype)
 
 
 def as_lengths(valid_lens: Lengths | None, beside: Tensor) -> Tensor | None:
@@ -56,9 +59,13 @@ def as_lengths(valid_lens: Lengths | None, beside: Tensor) -> Tensor | None:
     return torch.as_tensor(valid_lens, device=beside.device) if isinstance(valid_lens, np.ndarray) else valid_lens
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor holds numbers: no compiler traces it, and no transform of torch.func has wrapped it."""
-    return not torch.compiler.is_compiling() and torch.func.debug_unwrap(tensor, recurse=False) is tensor
+def _is_plain(*tensors: Tensor | None) -> bool:
+    """Whether tensors hold numbers alone: no compiler traces them, no transform wraps them, and none has a tangent."""
+    if torch.compiler.is_compiling():
+        return False
+    given = [x for x in tensors if x is not None]
+    wrapped = any(torch.func.debug_unwrap(x, recurse=False) is not x for x in given)
+    return not wrapped and all(forward_ad.unpack_dual(x).tangent is None for x in given)
 
 
 class ScoredAttention(nn.Module):

@@ -9,6 +9,7 @@ from shared_tests.commands.terminal import console
 from shared_tests.frameworks import FRAMEWORKS, OURS
 from shared_tests.harness.find import find
 from shared_tests.harness.judge import judge
+from shared_tests.storage import programs_folder
 from shared_tests.studies import installation
 
 
@@ -17,7 +18,7 @@ def doctor() -> None:
     facts, installed = installation.installation(), []
     for name in OURS:
         try:
-            subject = find(name)
+            subject = find(name, programs=programs_folder())
         except ImportError as error:
             facts[name] = f"not installed: {error}"
         else:

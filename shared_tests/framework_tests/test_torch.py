@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 torch = pytest.importorskip("torch")
+forward_ad = pytest.importorskip("torch.autograd.forward_ad")
 torch_impl = pytest.importorskip("torch_impl")
 
 F = torch.nn.functional
@@ -83,6 +84,33 @@ def test_score_that_keeps_a_table_is_not_written_to():
     _, weights = attention(*draw(2, keys=5), LENS, need_weights=True)
     equal(attention.table, before)
     equal(weights, torch_impl.masked_softmax(before, LENS))
+
+
+@pytest.mark.parametrize("lens", [None, LENS], ids=["no mask", "lengths"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_attention_weights_take_the_memory_of_the_scores(monkeypatch, dtype, lens):
+    """Where no gradient is wanted, and the softmax needs no wider dtype. The bits are the same."""
+    attention, inputs, made = torch_impl.DotProductAttention(0.0), draw(2, keys=5, dtype=dtype), []
+    score = torch_impl.DotProductAttention.score
+    monkeypatch.setattr(torch_impl.DotProductAttention, "score", lambda *x: made.append(score(*x)) or made[-1])
+    _, weights = attention(*inputs, lens, need_weights=True)
+    _, apart = attention(*(x.clone().requires_grad_() for x in inputs), lens, need_weights=True)
+    equal(weights, apart.detach())
+    assert (weights.data_ptr() == made[0].data_ptr()) == (dtype != torch.bfloat16)
+    assert apart.data_ptr() != made[1].data_ptr()
+
+
+@pytest.mark.parametrize("name", ["dot product", "additive"])
+def test_forward_mode_goes_through_the_layer(name):
+    """Without torch.func: a tangent that a softmax in place would refuse; none is kept."""
+    layer, inputs = make(name).requires_grad_(False), draw(2)
+    tangents = [torch.ones_like(x) for x in inputs]
+    with forward_ad.dual_level():
+        output = layer(*map(forward_ad.make_dual, inputs, tangents), LENS)
+        _, tangent = forward_ad.unpack_dual(output)
+    _, expected = torch.func.jvp(lambda *x: layer(*x, LENS), tuple(inputs), tuple(tangents))
+    close(tangent, expected)
+    assert layer.attention.attention_weights is None
 
 
 @scorings

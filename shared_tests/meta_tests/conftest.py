@@ -1,6 +1,5 @@
 """What several tests of the judge share: a browser, and the site built once."""
 
-import resource
 import shutil
 import subprocess
 import sys
@@ -46,12 +45,9 @@ def sphinx():
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory, sphinx):
-    """The folder of the built site; the seconds of processor time that it took are in `cpu`."""
+    """The folder of the built site."""
     out = tmp_path_factory.mktemp("site")
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     built = sphinx(ROOT / "docs", out)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert built.returncode == 0, built.stderr
     assert built.stderr == ""
-    (out / "cpu").write_text(str(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime))
     return out

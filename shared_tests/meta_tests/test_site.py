@@ -47,10 +47,6 @@ def pages(site):
     return {path.relative_to(site).as_posix(): Page(path) for path in paths}
 
 
-def test_it_is_built_in_fifteen_seconds(site):
-    assert float((site / "cpu").read_text()) < 15
-
-
 def test_every_function_stands_in_one_mirror(pages):
     """And every class and method, private ones too: each line of the packages is on one page."""
     shown = Counter(name for page in pages.values() for name in page.shown)

@@ -1,5 +1,6 @@
 """JAX with flax nnx, as our subjects use it."""
 
+import warnings
 from contextlib import ExitStack
 
 import jax
@@ -47,6 +48,8 @@ class Jax(Backend):
         return nnx.merge(*nnx.split(layer))
 
     def keep_programs(self, folder):
+        # Another thread or process may just be writing what is read here; it is compiled, then.
+        warnings.filterwarnings("ignore", "Error reading persistent compilation cache entry", UserWarning)
         jax.config.update("jax_compilation_cache_dir", str(folder / f"jax {jax.__version__}"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
