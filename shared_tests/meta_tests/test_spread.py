@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shared_tests import judge
+from shared_tests import drift, judge, record
 from shared_tests.cases.table import CASES
 from shared_tests.harness.find import find
 from shared_tests.harness.spread import Spread
@@ -47,6 +47,16 @@ def test_what_processes_answer_is_judged(spread):
     report = judge(spread, cases={name: CASES[name] for name in ("bias", "lengths per query")})
     assert report.holds, str(report)
     assert report.compared > 1000
+
+
+def test_what_processes_answer_is_recorded(spread):
+    cases = {name: CASES[name] for name in ("bias", "lengths per query")}
+    before, after = (record(spread, cases=cases) for _ in range(2))
+    assert list(before.subjects) == ["two"]
+    assert sum(array.size for array in before.arrays.values()) > 300
+    found = drift(before, after)
+    assert found.holds
+    assert found.verdict().startswith("UNMOVED: two: ")
 
 
 def test_every_process_is_asked(spread, tmp_path):
