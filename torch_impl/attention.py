@@ -50,7 +50,7 @@ def masked_softmax(
         fill = scores.masked_fill_ if inplace else scores.masked_fill
         scores = fill(masked, torch.finfo(scores.dtype).min)
     wide = torch.promote_types(scores.dtype, torch.float32)  # half precision would lose the sum
-    out = None if not inplace or scores.requires_grad or scores.dtype != wide else scores
+    out = None if not inplace or type(scores) is not Tensor or scores.dtype != wide or scores.requires_grad else scores
     return torch.softmax(scores, dim=-1, dtype=wide, out=out).to(scores.dtype)
 
 

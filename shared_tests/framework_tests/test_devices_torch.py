@@ -158,16 +158,19 @@ def kept_global(subject, replicated):
         layer, subject.mesh, dict.fromkeys(("W_q", "W_k", "W_v"), of_output) | {"W_o": RowwiseParallel()}
     )
     whole(X, X, X, CAUSAL).sum().backward()
+    within = implicit_replication if replicated else contextlib.nullcontext
 
     def attend(backward_within):
-        with implicit_replication() if replicated else contextlib.nullcontext():
+        with within():
             output = layer(X, X, X, CAUSAL)
             if backward_within:
                 output.sum().backward()
         if not backward_within:
             output.sum().backward()
-        found = layer.W_q.weight.grad.full_tensor()
-        return max(_apart(output, whole(X, X, X, CAUSAL)), _apart(found, whole.W_q.weight.grad))
+        with within(), torch.no_grad():
+            evaluated = layer(X, X, X, CAUSAL)
+        found, expected = layer.W_q.weight.grad.full_tensor(), whole(X, X, X, CAUSAL)
+        return max(_apart(output, expected), _apart(evaluated, expected), _apart(found, whole.W_q.weight.grad))
 
     return _words(lambda: attend(True)), _words(lambda: attend(False))
 
