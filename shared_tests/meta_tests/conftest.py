@@ -19,7 +19,7 @@ sys.exit(main({arguments}))
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # it is ended with its tests: even idle, it takes an eighth of a processor
 def browser():
     from playwright.sync_api import sync_playwright
 
