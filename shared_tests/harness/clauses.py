@@ -28,6 +28,8 @@ CLAUSES = {
 }
 RAISES = "raises"
 """Stands where a clause does in a finding that is an error of the port: what it raised, and where."""
+ASKED_OF_RIGHT_OUTPUTS = ("7.8",)
+"""The clauses that are asked only where 2.1 holds: a wrong output would fail them, too."""
 CAPABILITIES = {
     "1.4": "forward_alone",
     "2.5": "stages",

@@ -13,7 +13,7 @@ from shared_tests.cases.case import Case
 from shared_tests.cases.table import CASES, REAL
 from shared_tests.harness.asking import Answer
 from shared_tests.harness.causes import causes
-from shared_tests.harness.clauses import CAPABILITIES, CLAUSES, RAISES
+from shared_tests.harness.clauses import ASKED_OF_RIGHT_OUTPUTS, CAPABILITIES, CLAUSES, RAISES
 from shared_tests.harness.compare import BINS, Verdict
 from shared_tests.harness.known import Finding
 from shared_tests.harness.rounding import GATE
@@ -70,7 +70,8 @@ class Report:
         """Why there was nothing to compare."""
         if CAPABILITIES.get(clause, "") not in {"", *self._about(subject).offers}:
             return "not offered"
-        stopped = any(f.subject == subject and f.clause in (RAISES, "1.1") for f in self.failures)
+        before = (RAISES, "1.1", "2.1") if clause in ASKED_OF_RIGHT_OUTPUTS else (RAISES, "1.1")
+        stopped = any(f.subject == subject and f.clause in before for f in self.failures)
         return "not reached" if stopped else "not claimed"
 
     @property

@@ -109,6 +109,9 @@ def test_why_nothing_was_compared():
     assert report.missing("2.5", "a") == "not offered"
     stopped = Report(["a"], [*held, Finding(RAISES, "a", "book", "float64", failure("no"))], about)
     assert stopped.missing("4.1", "a") == "not reached"
+    wrong = Report(["a"], [finding("2.1", failed=1)], about)
+    assert wrong.missing("7.8", "a") == "not reached"
+    assert wrong.missing("4.1", "a") == "not claimed"
 
 
 def test_a_wrong_shape_of_weights_hides_nothing_else(folder):
