@@ -14,9 +14,6 @@ from shared_tests.studies.bench import Shape
 from shared_tests.studies.installation import installation, machine, versions
 
 SMALL = Shape(2, 6, 8, 2)
-LONG = Shape(1, 4096, 512, 8)
-WEIGHTS = LONG.attention_weights * 4 / 1e6
-"""Megabytes of float32: 537."""
 
 
 def test_products_are_counted_by_hand():
@@ -50,10 +47,11 @@ def test_every_contestant_is_timed(name, device):
 
 @pytest.mark.parametrize("name", OURS)
 def test_memory_is_linear(name):
-    """A quarter of what the attention weights alone would take, or half of it in training."""
-    for step, part in {"forward": 1 / 4, "training": 1 / 2}.items():
-        added = bench.memory(name, "fused", LONG, step).megabytes
-        assert 8 < added < WEIGHTS * part, step  # its output alone is 8 MB
+    """At length 8192 the weights of 8 heads are 2147 MB; the lengths of the batch do not cut that to nothing."""
+    shape = Shape(1, 8192, 512, 8)
+    for step, most in {"forward": 300, "training": 700}.items():
+        added = bench.memory(name, "fused", shape, step).megabytes
+        assert 16 < added < most, step  # its output alone is 16 MB
 
 
 IN_TRAINING = """
@@ -73,7 +71,7 @@ def step(length):
     return subject.backend.timed(layer, x, np.arange(1, length + 1)[None], False, True)
 
 step(16)()
-call, before = step(4096), _status("VmRSS")
+call, before = step(8192), _status("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")
 call()
 print(_status("VmHWM") - before)
@@ -83,7 +81,7 @@ print(_status("VmHWM") - before)
 @pytest.mark.parametrize("name", OURS)
 def test_memory_with_dropout_and_lengths_per_query_is_less_than_the_weights(name):
     done = subprocess.run([sys.executable, "-c", IN_TRAINING, name], capture_output=True, text=True, check=True)
-    assert 8 < float(done.stdout.split()[-1]) < WEIGHTS
+    assert 16 < float(done.stdout.split()[-1]) < 2147 * 2 / 3
 
 
 def test_what_is_published_names_no_variable_of_the_machine(monkeypatch):

@@ -27,7 +27,7 @@ from shared_tests.harness.find import find
 
 subject = find(name)
 subject.backend.place(device)
-cases = {case: CASES[case] for case in ("additive", "lengths per query")}
+cases = {case: CASES[case] for case in ("book", "additive", "lengths per query")}
 report = judge(subject, cases=cases)
 trial = draw("bias", CASES["bias"], "float64")
 layer, _ = subject.build(trial.config, trial.parameters, "float64")

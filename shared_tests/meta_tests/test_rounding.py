@@ -19,16 +19,13 @@ from shared_tests.studies.hunt import hunt
 RANDOM = np.random.default_rng(0)
 
 
-@pytest.mark.parametrize(("part", "dtype"), list(enumerate(["float64", "float32", "bfloat16", "float16"])))
-def test_errors_are_as_predicted(subjects, part, dtype):
-    """Per quantity: the median error is above 0.05 sigma, so sigma is not loose; the worst below 8.
-
-    A fourth of the regimes in each dtype; all of them in each are what `trihead calibrate` measures.
-    """
-    calibrations = calibrate(subjects, [dtype], regimes=dict(list(REGIMES.items())[part::4]))
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+def test_errors_are_as_predicted(subjects, dtype):
+    """Per quantity: the median error is above 0.05 sigma, so sigma is not loose; the worst below 8."""
+    calibrations = calibrate(subjects, [dtype])
     assert {(c.subject, c.quantity) for c in calibrations} == {(s.name, q) for s in subjects for q in QUANTITIES}
     for calibration in calibrations:
-        assert calibration.elements > 5_000
+        assert calibration.elements > 50_000
         assert calibration.median > 0.05, calibration
         assert calibration.worst < 8, calibration
 
@@ -154,8 +151,8 @@ def test_sigma_is_that_of_perturbed_inputs(operation):
 
 
 def test_a_short_hunt_finds_no_false_alarm(subjects):
-    found = hunt(subjects, seconds=600, seed=7, cases=20)
-    assert found.cases == 20
+    found = hunt(subjects, seconds=600, seed=7, cases=40)
+    assert found.cases == 40
     assert found.holds, [tally.beyond for tally in found.tallies.values()]
     assert sum(tally.elements for tally in found.tallies.values()) > 10_000
 

@@ -63,11 +63,11 @@ REGIMES = {
 }
 
 
-def of_dtype(dtype: str, regimes: Mapping[str, Case] = REGIMES) -> dict[str, Case]:
+def of_dtype(dtype: str) -> dict[str, Case]:
     """The regimes for a dtype: in half precision only where noise is small, as a first-order prediction assumes."""
     if dtype in ("float64", "float32"):
-        return dict(regimes)
-    return {name: c for name, c in regimes.items() if c.spread <= 1 and c.mean <= 1 and c.gain <= 1}
+        return REGIMES
+    return {name: c for name, c in REGIMES.items() if c.spread <= 1 and c.mean <= 1 and c.gain <= 1}
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,12 @@ class Calibration:
 
 
 def calibrate(
-    subjects: Sequence[Subject],
-    dtypes: Sequence[str],
-    advance: Callable[[str], None] = lambda _: None,
-    regimes: Mapping[str, Case] = REGIMES,
+    subjects: Sequence[Subject], dtypes: Sequence[str], advance: Callable[[str], None] = lambda _: None
 ) -> list[Calibration]:
     """Measures every subject in every regime. Bias gradients in half precision are known differences, left out."""
     ratios: dict[tuple[str, str, str], dict[str, Array]] = {}
     for dtype in dtypes:
-        for name, case in of_dtype(dtype, regimes).items():
+        for name, case in of_dtype(dtype).items():
             advance(f"{name}, {dtype}")
             able, trial = [s for s in subjects if claims(s, case, dtype)], draw(name, case, dtype)
             truth = Oracle().of(trial, gradients=any(offers(subject, "gradients") for subject in able))
