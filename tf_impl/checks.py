@@ -107,7 +107,7 @@ def check_inputs(
         ("values: expected batch", batch, value_batch),
         ("values: expected length", num_keys, num_values),
     ):
-        if wanted != got and not _agree(wanted, got):
+        if not _agree(wanted, got):
             raise ValueError(f"{name} {wanted}, got {got}")
     if num_keys == 0:
         raise ValueError("keys: expected at least 1 key, got 0")
@@ -200,9 +200,9 @@ def _shape(name: str, x: Any, kind: str) -> tuple[Any, ...] | None:
     """The shape of `x`, None if a graph does not know its rank; raises TypeError unless its dtype is of `kind`."""
     if not hasattr(x, "shape"):
         raise TypeError(f"{name}: expected an array, got {type(x).__name__}")
-    dtype = str(getattr(x.dtype, "name", x.dtype))
+    dtype = str(getattr(x.dtype, "name", x.dtype)).removeprefix("torch.")
     if kind not in dtype:  # "float" names bfloat16 too, "int" uint8
-        raise TypeError(f"{name}: expected {kind} dtype, got {dtype.removeprefix('torch.')}")
+        raise TypeError(f"{name}: expected {kind} dtype, got {dtype}")
     return None if getattr(x.shape, "rank", 0) is None else tuple(x.shape)
 
 
