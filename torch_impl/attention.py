@@ -27,7 +27,7 @@ def masked_softmax(
     Args:
         scores: (batch, queries, keys), floating.
         valid_lens: integers, (batch,) or (batch, queries); None masks nothing.
-        inplace: whether `scores` may be overwritten, which saves their memory again.
+        inplace: whether `scores` may be overwritten, which saves an array of their size, and without a gradient two.
 
     Returns:
         Attention weights, of the shape and dtype of `scores`. Each row sums to 1.
@@ -50,6 +50,7 @@ def masked_softmax(
         fill = scores.masked_fill_ if inplace else scores.masked_fill
         scores = fill(masked, torch.finfo(scores.dtype).min)
     wide = torch.promote_types(scores.dtype, torch.float32)  # half precision would lose the sum
+    # Memory that is touched for the first time costs more than the softmax (docs/adr/0008).
     out = None if not inplace or type(scores) is not Tensor or scores.dtype != wide or scores.requires_grad else scores
     return torch.softmax(scores, dim=-1, dtype=wide, out=out).to(scores.dtype)
 

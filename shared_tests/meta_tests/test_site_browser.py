@@ -102,12 +102,14 @@ def test_axe_finds_nothing(opened, path, width, scheme):
     assert found.violations_count == 0, found.generate_report()
 
 
-def test_lines_that_share_a_row_stand_beside_each_other(opened):
-    page = opened("compare/fused.html")
+@pytest.mark.parametrize(("path", "wide"), [("compare/fused.html", 3), ("compare/scoring.html", 4)])
+def test_lines_that_share_a_row_stand_beside_each_other(opened, path, wide):
+    """On pages with at least so many mirrors of three columns."""
+    page = opened(path)
     rows = page.evaluate("""[...document.querySelectorAll('.mirror:not(.mirror-same)')].map(mirror =>
         [...mirror.querySelectorAll('pre')].map(pre =>
             [...pre.children].map(line => Math.round(line.getBoundingClientRect().top * 2))))""")
-    assert sum(len(columns) == 3 for columns in rows) >= 3
+    assert sum(len(columns) == 3 for columns in rows) >= wide
     for columns in rows:
         assert all(column == columns[0] for column in columns)
 
