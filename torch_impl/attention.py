@@ -27,7 +27,7 @@ def masked_softmax(
     Args:
         scores: (batch, queries, keys), floating.
         valid_lens: integers, (batch,) or (batch, queries); None masks nothing.
-        inplace: whether `scores` may be overwritten, which saves an array of their size, and without a gradient two.
+        inplace: whether `scores` may be overwritten, which saves an array or two of that size; not in `torch.func`.
 
     Returns:
         Attention weights, of the shape and dtype of `scores`. Each row sums to 1.
@@ -41,17 +41,17 @@ def masked_softmax(
     """
     valid_lens = as_lengths(valid_lens, scores)
     check_scores(scores, valid_lens)
-    inplace = inplace and _is_plain(scores, valid_lens)
-    if valid_lens is not None:
-        if valid_lens.ndim == 1:
-            valid_lens = valid_lens[:, None]
-        positions = torch.arange(scores.shape[-1], device=scores.device)
-        masked = positions >= valid_lens[:, :, None]  # (batch, queries or 1, keys)
-        fill = scores.masked_fill_ if inplace else scores.masked_fill
-        scores = fill(masked, torch.finfo(scores.dtype).min)
     wide = torch.promote_types(scores.dtype, torch.float32)  # half precision would lose the sum
     # Memory that is touched for the first time costs more than the softmax (docs/adr/0008).
-    out = None if not inplace or type(scores) is not Tensor or scores.dtype != wide or scores.requires_grad else scores
+    out = scores if inplace and type(scores) is Tensor and scores.dtype == wide and not scores.requires_grad else None
+    if valid_lens is not None:
+        if valid_lens.ndim == 1:
+            valid_lens = valid_lens.unsqueeze(1)
+        positions = torch.arange(scores.shape[-1], device=scores.device)
+        masked = positions >= valid_lens.unsqueeze(2)  # (batch, queries or 1, keys)
+        lowest = torch.finfo(scores.dtype).min
+        fill = scores.masked_fill_ if inplace else scores.masked_fill
+        scores = fill(masked, lowest) if out is None else torch.where(masked, out.new_full((), lowest), out, out=out)
     return torch.softmax(scores, dim=-1, dtype=wide, out=out).to(scores.dtype)
 
 
@@ -60,13 +60,11 @@ def as_lengths(valid_lens: Lengths | None, beside: Tensor) -> Tensor | None:
     return torch.as_tensor(valid_lens, device=beside.device) if isinstance(valid_lens, np.ndarray) else valid_lens
 
 
-def _is_plain(*tensors: Tensor | None) -> bool:
-    """Whether tensors hold numbers alone: no compiler traces them, no transform wraps them, and none has a tangent."""
-    if torch.compiler.is_compiling():
+def _is_plain(x: Tensor) -> bool:
+    """Whether a tensor holds numbers alone: no compiler traces it, no transform wraps it, and it has no tangent."""
+    if torch.compiler.is_compiling() or torch.func.debug_unwrap(x, recurse=False) is not x:
         return False
-    given = [x for x in tensors if x is not None]
-    wrapped = any(torch.func.debug_unwrap(x, recurse=False) is not x for x in given)
-    return not wrapped and all(forward_ad.unpack_dual(x).tangent is None for x in given)
+    return forward_ad.unpack_dual(x).tangent is None
 
 
 class ScoredAttention(nn.Module):
@@ -118,8 +116,9 @@ class ScoredAttention(nn.Module):
         scores = self.score(queries, keys)
         # This product is in nobody else's hands, and no gradient needs it; a subclass may return what it keeps.
         own = getattr(self.score, "__func__", None) is DotProductAttention.score
-        weights = masked_softmax(scores, valid_lens, inplace=own)
-        if _is_plain(weights):
+        plain = _is_plain(scores) and (valid_lens is None or _is_plain(valid_lens))
+        weights = masked_softmax(scores, valid_lens, inplace=own and plain)
+        if plain:
             self.attention_weights = weights.detach()
         output = self.dropout(weights) @ values
         return (output, weights) if need_weights else output
