@@ -8,10 +8,9 @@ training the loss and all parameters after every step. Both are rounded before, 
 float64 multiplies matrices by BLAS, whose last bits depend on the processor: a value to steps of 1/4 to 1/2 of its
 sigma, sigma to 20 bits, six digits. A sigma is left out where the value is less than 2^-20 of it: such a number is 0
 but for the oracle's own rounding, by whose sign its draws are told alike. float64 is computed in extended precision,
-without BLAS and without the processor's own exponential (harness/elementary.py), so to the bit; where a processor has no
-such precision, its digests are others. Measured on 2026-11-24 with numpy 2.4.6: under the
-kernels for Haswell, Nehalem and Zen (OPENBLAS_CORETYPE) the bits are others in 88 of 92 cases and dtypes, these digests
-in none.
+without BLAS and without the processor's own exponential (harness/elementary.py), so to the bit; where a processor has
+no such precision, its digests are others. Measured on 2026-11-24 with numpy 2.4.6: under the kernels for Haswell,
+Nehalem and Zen (OPENBLAS_CORETYPE) the bits are others in 88 of 92 cases and dtypes, these digests in none.
 
 truth.safetensors: CASE/DTYPE/ARRAY, and the same with ", sigma", of the outputs, attention weights and gradients of
 cases that are small: they tell how far the oracle has moved where a digest is another.

@@ -275,7 +275,7 @@ class Rounded:
         """A result after `roundings` roundings to the format: each is uniform, variance u^2/3 relative."""
         value = np.asarray(value)
         variance = roundings * self.form.unit**2 / 3 * value.astype(np.float64) ** 2 + self.form.floor**2
-        return Rounded(value, errors + self.form.signed(np.sqrt(variance), value), self.form)
+        return self._noisy(value, errors, variance)
 
     def _summed(
         self, value: Array, errors: Array, squares: Array, terms: int | Array, repeats: Array | None = None
@@ -292,7 +292,13 @@ class Rounded:
         variance = form.sums**2 / 3 * (terms * squares + drift * total) + terms * form.floor**2
         if form.unit != form.sums:
             variance += form.unit**2 / 3 * total + form.floor**2
-        return Rounded(value, errors + form.signed(np.sqrt(variance), value), form)
+        return self._noisy(value, errors, variance)
+
+    def _noisy(self, value: Array, errors: Array, variance: Array) -> Rounded:
+        """A result with these errors and one of its own, of this variance."""
+        noise = self.form.signed(np.sqrt(variance), value)
+        noise += errors  # in the same memory: with a third array it takes longer
+        return Rounded(value, noise, self.form)
 
 
 def _repeats(terms: Array, total: Array, unit: float) -> Array:
