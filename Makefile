@@ -10,7 +10,7 @@ verify: $(VENV)/ready
 
 # Two processes of one thread each: more threads would fight for two cores.
 test: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 bench: $(VENV)/ready
 	$(BIN)/trihead bench --page docs/benchmarks.md --plot docs/benchmarks.svg

@@ -16,8 +16,6 @@ from shared_tests.storage import programs_folder
 
 SUITE = "test_clause_holds"
 """The one test that is of any subject: all others are of our own packages, or of the judge."""
-LONGEST = ("test_rounding", "test_builtins", "test_bench", "test_verify")
-"""Files that take minutes each: they come first, or one process would end with one while others have nothing left."""
 
 
 def option(config, name):
@@ -37,7 +35,6 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_collection_modifyitems(config, items):
-    items.sort(key=lambda item: item.path.stem not in LONGEST)
     if option(config, "--subject"):
         left_out = [item for item in items if getattr(item, "originalname", "") != SUITE]
         config.hook.pytest_deselected(items=left_out)

@@ -1,7 +1,5 @@
 """`jax_impl` as a subject."""
 
-from functools import cache
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,14 +27,11 @@ class JaxImpl(Implementation):
         return layer
 
     def blank(self, config, dtype, *scoring):
-        with self.backend.numbers(dtype):
-            graph, shapes = self._shapes(config, dtype, *scoring)
-            return nnx.merge(graph, jax.tree.map(_zeros, shapes))
-
-    @cache  # noqa: B019 (a subject lasts as long as its process)
-    def _shapes(self, *of):
         # Only shapes: to draw initial numbers would be to compile.
-        return nnx.split(nnx.eval_shape(lambda: super(JaxImpl, self).blank(*of)))
+        with self.backend.numbers(dtype):
+            layer = nnx.eval_shape(lambda: super(JaxImpl, self).blank(config, dtype, *scoring))
+            nnx.update(layer, jax.tree.map(_zeros, nnx.state(layer)))
+        return layer
 
     def with_mask(self, model, keep):
         layer, dtype = model
