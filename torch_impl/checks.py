@@ -107,7 +107,7 @@ def check_inputs(
         ("values: expected batch", batch, value_batch),
         ("values: expected length", num_keys, num_values),
     ):
-        if wanted != got and None not in (wanted, got):
+        if not _agree(wanted, got):
             raise ValueError(f"{name} {wanted}, got {got}")
     if num_keys == 0:
         raise ValueError("keys: expected at least 1 key, got 0")
@@ -201,9 +201,9 @@ def _shape(name: str, x: Any, kind: str) -> tuple[Any, ...] | None:
     shape = getattr(x, "shape", None)
     if shape is None:
         raise TypeError(f"{name}: expected an array, got {type(x).__name__}")
-    if kind not in str(x.dtype):  # "float" names bfloat16 too, "int" uint8
-        got = str(getattr(x.dtype, "name", x.dtype)).removeprefix("torch.")
-        raise TypeError(f"{name}: expected {kind} dtype, got {got}")
+    dtype = str(getattr(x.dtype, "name", x.dtype)).removeprefix("torch.")
+    if kind not in dtype:  # "float" names bfloat16 too, "int" uint8
+        raise TypeError(f"{name}: expected {kind} dtype, got {dtype}")
     return None if getattr(shape, "rank", 0) is None else tuple(shape)
 
 

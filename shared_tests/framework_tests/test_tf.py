@@ -172,7 +172,9 @@ def test_scoring_module_whose_truth_value_is_false_is_used():
     assert tf_impl.MultiHeadAttention(7, 5, 11, 12, 3, 0.0, attention=attention).attention is attention
 
 
-@pytest.mark.parametrize("lens", [LENS, PER_QUERY], ids=["lengths", "per query"])
+@pytest.mark.parametrize(
+    "lens", [LENS, PER_QUERY, LENS.astype(">i8")], ids=["lengths", "per query", "another order of bytes"]
+)
 @pytest.mark.parametrize("how", [HOW["eager"], HOW["graph"]], ids=["eager", "graph"])
 def test_lengths_may_be_a_numpy_array(how, lens):
     layers, (q, k, v) = [make(name) for name in SCORING], draw()
