@@ -201,9 +201,10 @@ def _shape(name: str, x: Any, kind: str) -> tuple[Any, ...] | None:
     shape = getattr(x, "shape", None)
     if shape is None:
         raise TypeError(f"{name}: expected an array, got {type(x).__name__}")
-    dtype = str(getattr(x.dtype, "name", x.dtype)).removeprefix("torch.")
-    if kind not in dtype:  # "float" names bfloat16 too, "int" uint8
-        raise TypeError(f"{name}: expected {kind} dtype, got {dtype}")
+    dtype = str(x.dtype)
+    if kind not in dtype:  # "float" names bfloat16 too, "int" uint8; ">i8" names none: TensorFlow misreads it
+        known = str(getattr(x.dtype, "name", dtype)).removeprefix("torch.")
+        raise TypeError(f"{name}: expected {kind} dtype, got {dtype if kind in known else known}")
     return None if getattr(shape, "rank", 0) is None else tuple(shape)
 
 
