@@ -46,9 +46,9 @@ def masked_softmax(
     out = scores if inplace and type(scores) is Tensor and scores.dtype == wide and not scores.requires_grad else None
     if valid_lens is not None:
         if valid_lens.ndim == 1:
-            valid_lens = valid_lens.unsqueeze(1)
+            valid_lens = valid_lens[:, None]
         positions = torch.arange(scores.shape[-1], device=scores.device)
-        masked = positions >= valid_lens.unsqueeze(2)  # (batch, queries or 1, keys)
+        masked = positions >= valid_lens[:, :, None]  # (batch, queries or 1, keys)
         lowest = torch.finfo(scores.dtype).min
         fill = scores.masked_fill_ if inplace else scores.masked_fill
         scores = fill(masked, lowest) if out is None else torch.where(masked, out.new_full((), lowest), out, out=out)

@@ -38,7 +38,7 @@ def log(x: npt.ArrayLike) -> npt.NDArray[Any]:
     f = (part - 1) / (part + 1)
     series = np.zeros_like(f)
     for n in range(25, 0, -2):
-        series = 1 / np.full_like(f, n) + f * f * series
+        series = f.dtype.type(1) / n + f * f * series
     return doublings * LOG2 + (doublings * LOG2_REST + 2 * f * series)
 
 

@@ -51,5 +51,5 @@ def test_the_same_bits_on_every_processor(function):
 def test_at_the_ends():
     assert exp(np.array([0.0, -1e308, np.finfo(np.float64).min])).tolist() == [1, 0, 0]
     assert tanh(np.array([0.0, -1e308, 1e308])).tolist() == [0, -1, 1]
-    assert log(np.array([1.0, 2.0**-1000, 2.0**1000])).tolist() == [0, np.log(2.0**-1000), np.log(2.0**1000)]
+    assert log(np.array([1.0, 2.0**-1000, 2.0**1000])).tolist() == [0, -693.1471805599453, 693.1471805599453]
     assert np.isnan(exp(np.array(np.nan)))
