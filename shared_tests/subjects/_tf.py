@@ -66,7 +66,6 @@ class TensorFlow(Backend):
             return tape.gradient(total, [x, *layer.trainable_variables])
 
         call = step if training else forward  # lengths are an argument, or they would be folded into the graph
-        call.get_concrete_function(x, valid_lens)  # traced here: of functions traced when called TensorFlow warns
         return lambda: call(x, valid_lens)  # on a CPU a call returns when its results are there
 
     def product(self, size):
