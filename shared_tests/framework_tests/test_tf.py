@@ -190,7 +190,7 @@ def test_lengths_may_be_a_numpy_array(how, lens):
 def test_lengths_in_another_order_of_bytes_are_refused(how):
     """In a graph TensorFlow itself takes their bytes for other numbers."""
     layer, (q, k, v) = make("dot product"), draw()
-    with pytest.raises(TypeError, match="^valid_lens: expected int dtype, got >i8$"):
+    with pytest.raises(TypeError, match=r"^valid_lens: expected int dtype, got >i8$"):
         how(lambda: layer(q, k, v, LENS.astype(">i8")))()
 
 
