@@ -114,7 +114,7 @@ def _side_by_side(heads: Rounded, trial: Trial) -> Rounded:
     batch, _, length, _ = heads.value.shape
     joined = heads.zeros(batch, length, trial.config.num_heads * trial.config.head_dim)
     for h, rows in enumerate(_head_rows(trial)):
-        joined[:, :, rows[0] : rows[-1] + 1] = heads[:, h]
+        joined[:, :, rows[0] : rows[-1] + 1] = heads[:, h]  # a slice is copied faster than its places are
     return joined
 
 
