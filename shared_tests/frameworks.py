@@ -49,7 +49,7 @@ FRAMEWORKS = (
                 "_Replicated",
                 "_drops",
                 "_gradient",
-                "_is_plain",
+                "_are_plain",
                 "_own_randomness",
                 "_part",
                 "as_lengths",

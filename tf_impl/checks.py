@@ -21,7 +21,8 @@ def check_sizes(**sizes: Any) -> None:
 
 def check_heads(name: str, width: int | None, num_heads: int) -> None:
     """Raises ValueError unless `width` (None: not known yet) splits evenly into `num_heads`."""
-    check_sizes(num_heads=num_heads)
+    if type(num_heads) is not int or num_heads < 1:  # asking check_sizes takes longer
+        check_sizes(num_heads=num_heads)
     if width is not None and width % num_heads != 0:
         raise ValueError(f"{name}: expected a multiple of num_heads {num_heads}, got {width}")
 
@@ -70,7 +71,7 @@ def check_valid_lens(valid_lens: Any, batch: int | None, queries: int | None) ->
         return
     shape = _shape("valid_lens", valid_lens, "int")
     wanted = (batch, queries)[: len(shape or ())]
-    if shape is None or len(shape) not in (1, 2) or not all(map(_agree, shape, wanted)):
+    if shape is None or len(shape) not in (1, 2) or not (shape == wanted or all(map(_agree, shape, wanted))):
         got = "unknown rank" if shape is None else shape
         raise ValueError(f"valid_lens: expected shape ({batch},) or ({batch}, {queries}), got {got}")
 
@@ -107,7 +108,7 @@ def check_inputs(
         ("values: expected batch", batch, value_batch),
         ("values: expected length", num_keys, num_values),
     ):
-        if not _agree(wanted, got):
+        if wanted != got and not _agree(wanted, got):  # the call takes longer
             raise ValueError(f"{name} {wanted}, got {got}")
     if num_keys == 0:
         raise ValueError("keys: expected at least 1 key, got 0")

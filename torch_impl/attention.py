@@ -60,11 +60,13 @@ def as_lengths(valid_lens: Lengths | None, beside: Tensor) -> Tensor | None:
     return torch.as_tensor(valid_lens, device=beside.device) if isinstance(valid_lens, np.ndarray) else valid_lens
 
 
-def _is_plain(x: Tensor) -> bool:
-    """Whether a tensor holds numbers alone: no compiler traces it, no transform wraps it, and it has no tangent."""
-    if torch.compiler.is_compiling() or torch.func.debug_unwrap(x, recurse=False) is not x:
+def _are_plain(scores: Tensor, valid_lens: Tensor | None) -> bool:
+    """Whether both hold numbers alone: no compiler traces them, no transform wraps them, and there is no tangent."""
+    if torch.compiler.is_compiling() or torch.func.debug_unwrap(scores, recurse=False) is not scores:
         return False
-    return forward_ad.unpack_dual(x).tangent is None
+    if valid_lens is not None and torch.func.debug_unwrap(valid_lens, recurse=False) is not valid_lens:
+        return False
+    return forward_ad.unpack_dual(scores).tangent is None
 
 
 class ScoredAttention(nn.Module):
@@ -116,7 +118,7 @@ class ScoredAttention(nn.Module):
         scores = self.score(queries, keys)
         # This product is in nobody else's hands, and no gradient needs it; a subclass may return what it keeps.
         own = getattr(self.score, "__func__", None) is DotProductAttention.score
-        plain = _is_plain(scores) and (valid_lens is None or _is_plain(valid_lens))
+        plain = _are_plain(scores, valid_lens)
         weights = masked_softmax(scores, valid_lens, inplace=own and plain)
         if plain:
             self.attention_weights = weights.detach()
