@@ -45,6 +45,14 @@ def test_every_contestant_is_timed(name, device):
         assert t.ratio == (peer and medians[t.contestant] / medians[peer])
 
 
+@pytest.mark.parametrize("step", bench.STEPS)
+def test_no_warning_of_graphs_that_are_meant(caplog, step):
+    """TensorFlow counts how often it traces a function, and five in few calls are too many to it."""
+    for _ in range(6):
+        bench.prepare("tf_impl", "fused", SMALL, step)()
+    assert "retracing" not in caplog.text
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_memory_is_linear(name):
     """At length 8192 the weights of 8 heads are 2147 MB; the lengths of the batch do not cut that to nothing."""

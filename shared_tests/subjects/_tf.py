@@ -1,6 +1,7 @@
 """TensorFlow with keras, as our subjects use it."""
 
 import math
+from functools import partial
 
 from shared_tests.harness.backend import Backend, held_back
 
@@ -54,22 +55,12 @@ class TensorFlow(Backend):
     def timed(self, layer, x, valid_lens, need_weights, training):
         x, valid_lens = tf.constant(x), tf.constant(valid_lens)
 
-        @tf.function
-        def forward(x, valid_lens):
-            return layer(x, x, x, valid_lens, need_weights=need_weights)
-
-        @tf.function
-        def step(x, valid_lens):
-            with tf.GradientTape() as tape:
-                tape.watch(x)
-                total = tf.reduce_sum(layer(x, x, x, valid_lens, training=True))
-            return tape.gradient(total, [x, *layer.trainable_variables])
-
-        call = step if training else forward  # lengths are an argument, or they would be folded into the graph
+        # Lengths are an argument, or they would be folded into the graph.
+        call = _once(_step, layer) if training else _once(_forward, layer, need_weights)
         return lambda: call(x, valid_lens)  # on a CPU a call returns when its results are there
 
     def product(self, size):
-        matrix, multiply = tf.random.uniform((size, size)), tf.function(tf.matmul)
+        matrix, multiply = tf.random.uniform((size, size)), _once(tf.matmul)
         return lambda: multiply(matrix, matrix)
 
     def settings(self):
@@ -78,3 +69,19 @@ class TensorFlow(Backend):
             "threads": tf.config.threading.get_intra_op_parallelism_threads() or "all",
             "TF32 products": tf.config.experimental.tensor_float_32_execution_enabled(),
         }
+
+
+def _once(function, *arguments):
+    """A graph that is traced at its first call. All graphs of one function would be counted together, and warned of."""
+    return tf.function(partial(function, *arguments))
+
+
+def _forward(layer, need_weights, x, valid_lens):
+    return layer(x, x, x, valid_lens, need_weights=need_weights)
+
+
+def _step(layer, x, valid_lens):
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        total = tf.reduce_sum(layer(x, x, x, valid_lens, training=True))
+    return tape.gradient(total, [x, *layer.trainable_variables])
