@@ -2,6 +2,8 @@
 
 import pickle
 import re
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -279,3 +281,26 @@ def test_a_difference_of_some_releases_is_in_them_alone(entry):
     else:
         with pytest.raises(AssertionError):
             exec(entry.reproduction, {})
+
+
+HALF_WRITTEN = """
+import sys
+from pathlib import Path
+import jax, numpy as np
+from shared_tests.harness.find import find
+
+find("jax_impl").backend.keep_programs(Path(sys.argv[1]))
+square = jax.jit(lambda x: x @ x)
+first = square(np.eye(3))
+(program,) = Path(sys.argv[1]).rglob("*-cache")
+program.write_bytes(program.read_bytes()[:-20])
+jax.clear_caches()
+np.testing.assert_array_equal(square(np.eye(3)), first)
+"""
+
+
+def test_a_program_that_another_process_is_just_writing_is_compiled(tmp_path):
+    """Without a word: JAX would warn of it."""
+    command = [sys.executable, "-W", "error::UserWarning", "-c", HALF_WRITTEN, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
