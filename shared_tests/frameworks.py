@@ -43,7 +43,7 @@ FRAMEWORKS = (
         sharded="torch_sharded",
         call="forward",
         tensor="Tensor",
-        arguments=frozenset({"device", "dtype", "inplace"}),
+        arguments=frozenset({"device", "dtype", "out"}),
         functions=frozenset(
             {
                 "_Replicated",
@@ -52,6 +52,7 @@ FRAMEWORKS = (
                 "_are_plain",
                 "_own_randomness",
                 "_part",
+                "_takes_softmax",
                 "as_lengths",
                 "extra_repr",
                 "ShardedMultiHeadAttention.mesh",

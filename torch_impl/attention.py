@@ -17,7 +17,7 @@ Lengths: TypeAlias = Integer[Tensor | np.ndarray, "batch"] | Integer[Tensor | np
 
 
 def masked_softmax(
-    scores: Float[Tensor, "batch queries keys"], valid_lens: Lengths | None = None, *, inplace: bool = False
+    scores: Float[Tensor, "batch queries keys"], valid_lens: Lengths | None = None, *, out: Tensor | None = None
 ) -> Float[Tensor, "batch queries keys"]:
     """Softmax over the keys that a query attends to, which are those before its valid length (d2l 11.3.2.1).
 
@@ -27,7 +27,7 @@ def masked_softmax(
     Args:
         scores: (batch, queries, keys), floating.
         valid_lens: integers, (batch,) or (batch, queries); None masks nothing.
-        inplace: whether `scores` may be overwritten, which saves an array or two of that size; not in `torch.func`.
+        out: where to write the weights, if no gradient is wanted; float32 or float64, and `scores` itself if you like.
 
     Returns:
         Attention weights, of the shape and dtype of `scores`. Each row sums to 1.
@@ -41,17 +41,14 @@ def masked_softmax(
     """
     valid_lens = as_lengths(valid_lens, scores)
     check_scores(scores, valid_lens)
-    wide = torch.promote_types(scores.dtype, torch.float32)  # half precision would lose the sum
-    # Memory that is touched for the first time costs more than the softmax (docs/adr/0008).
-    out = scores if inplace and type(scores) is Tensor and scores.dtype == wide and not scores.requires_grad else None
     if valid_lens is not None:
         if valid_lens.ndim == 1:
             valid_lens = valid_lens[:, None]
         positions = torch.arange(scores.shape[-1], device=scores.device)
-        masked = positions >= valid_lens[:, :, None]  # (batch, queries or 1, keys)
-        lowest = torch.finfo(scores.dtype).min
-        fill = scores.masked_fill_ if inplace else scores.masked_fill
-        scores = fill(masked, lowest) if out is None else torch.where(masked, out.new_full((), lowest), out, out=out)
+        attend = positions < valid_lens[:, :, None]  # (batch, queries or 1, keys)
+        lowest = scores.new_full((), torch.finfo(scores.dtype).min)
+        scores = torch.where(attend, scores, lowest, out=out)
+    wide = torch.promote_types(scores.dtype, torch.float32)  # half precision would lose the sum
     return torch.softmax(scores, dim=-1, dtype=wide, out=out).to(scores.dtype)
 
 
@@ -67,6 +64,11 @@ def _are_plain(scores: Tensor, valid_lens: Tensor | None) -> bool:
     if valid_lens is not None and torch.func.debug_unwrap(valid_lens, recurse=False) is not valid_lens:
         return False
     return forward_ad.unpack_dual(scores).tangent is None
+
+
+def _takes_softmax(scores: Tensor) -> bool:
+    """Whether a softmax of scores can be written over them: half precision needs a wider array, a gradient both."""
+    return type(scores) is Tensor and scores.dtype in (torch.float32, torch.float64) and not scores.requires_grad
 
 
 class ScoredAttention(nn.Module):
@@ -116,10 +118,11 @@ class ScoredAttention(nn.Module):
         valid_lens = as_lengths(valid_lens, queries)
         check_inputs(queries, keys, values, valid_lens, self.query_size, self.key_size)
         scores = self.score(queries, keys)
-        # This product is in nobody else's hands, and no gradient needs it; a subclass may return what it keeps.
-        own = getattr(self.score, "__func__", None) is DotProductAttention.score
         plain = _are_plain(scores, valid_lens)
-        weights = masked_softmax(scores, valid_lens, inplace=own and plain)
+        # This product is in nobody else's hands; what a subclass returns may be. Fresh memory would cost more than the
+        # softmax (docs/adr/0008).
+        own = plain and getattr(self.score, "__func__", None) is DotProductAttention.score
+        weights = masked_softmax(scores, valid_lens, out=scores if own and _takes_softmax(scores) else None)
         if plain:
             self.attention_weights = weights.detach()
         output = self.dropout(weights) @ values

@@ -134,6 +134,13 @@ SCALE = [
         "query_size",
     ),
     Fault(
+        "scale-of-equal-heads",
+        "scale",
+        "scores are divided by the root of num_hiddens / num_heads, which is not head_dim where heads are pruned",
+        _scaled_by(lambda layer: np.sqrt(np.longdouble(layer.config.num_hiddens) / layer.config.num_heads)),
+        case="heads wider than hidden",
+    ),
+    Fault(
         "scale-twice",
         "scale",
         "scores are divided by the root of head_dim twice",

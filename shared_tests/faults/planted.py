@@ -22,6 +22,7 @@ class Planted(Subject):
     """
 
     additive = True
+    pruned = True
 
     def __init__(self, *faults: Fault, weights: bool = True, stages: bool = True) -> None:
         self.faults, self.weights = faults, weights

@@ -98,6 +98,19 @@ def test_attention_weights_take_the_memory_of_the_scores(monkeypatch, dtype, len
     equal(weights, apart.detach())
     assert (weights.data_ptr() == made[0].data_ptr()) == (dtype != torch.bfloat16)
     assert apart.data_ptr() != made[1].data_ptr()
+    equal(made[1].detach(), score(attention, *inputs[:2]))
+
+
+@pytest.mark.parametrize("lens", [None, LENS], ids=["no mask", "lengths"])
+def test_masked_softmax_writes_where_it_is_told(lens):
+    scores, other = draw(2)[0], torch.empty(2, 3, 5)
+    given = scores.clone()
+    expected = torch_impl.masked_softmax(scores, lens)
+    equal(scores, given)
+    for out in (other, scores):
+        weights = torch_impl.masked_softmax(scores, lens, out=out)
+        assert weights.data_ptr() == out.data_ptr()
+        equal(weights, expected)
 
 
 @pytest.mark.parametrize("name", ["dot product", "additive"])

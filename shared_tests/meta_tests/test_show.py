@@ -149,7 +149,7 @@ def test_a_wide_terminal_has_three_columns(printed, capsys):
     assert [name.split(",")[0] for name in re.split(r"  +", names.strip())] == ["PyTorch", "JAX", "TensorFlow"]
     assert re.search(r"positions = torch\.arange.*positions = jnp\.arange.*positions = tf\.range", "\n".join(lines))
     assert all(len(line) <= 180 for line in lines)
-    place = next(i for i, line in enumerate(lines) if line.startswith("    out = scores if"))
+    place = next(i for i, line in enumerate(lines) if line.startswith("    wide = torch"))
     assert re.match(r" {8}\S", lines[place + 1])  # the rest of that line, four further in
 
 

@@ -23,6 +23,8 @@ STYLES = [
     ("no biases", "softmax in float32"),
     ("one array", "one width", "biases", "-1e9 added", "no empty"),
 ]
+OF_PRUNED = "scale-of-equal-heads"
+"""Seen in layers that take fewer heads than they were made with."""
 FAULTS = [
     *("W_o-transposed", "W_q-transposed", "W_q-W_k-swapped", "W_q-bias-missing", "W_v-bias-missing"),
     *("heads-view-split", "heads-interleaved", "heads-joined-interleaved", "heads-reversed"),
@@ -87,6 +89,7 @@ class Stranger:
         k = self.split(self.linear(weights, keys, k), config.num_heads)
         v = self.split(self.linear(weights, values, v), config.num_heads)
         divisor = {"scale-missing": 1, "scale-of-hidden": config.num_hiddens, "scale-twice": q.shape[-1] ** 2}
+        divisor[OF_PRUNED] = config.num_hiddens / config.num_heads
         scores = q @ k.swapaxes(2, 3) / np.sqrt(np.array(divisor.get(self.fault, q.shape[-1]), q.dtype))
         keep = self.mask(valid_lens, *scores.shape)
         weighed = self.weigh(scores, keep)
@@ -169,3 +172,12 @@ def test_a_right_port_holds_with_the_claims_that_diagnosis_prints(style):
 def test_what_is_wrong_is_named_among_what_is_narrow(style, fault):
     found = diagnose(Stranger(style, fault))
     assert fault in found.faults, found.words
+
+
+@pytest.mark.parametrize("style", [STYLES[0], STYLES[2], STYLES[7]], ids=", ".join)
+def test_the_scale_of_pruned_heads_is_named(style):
+    port = Stranger(style, OF_PRUNED)
+    assert OF_PRUNED not in diagnose(port).faults  # with heads of num_hiddens / num_heads alone it is right
+    port.pruned = True
+    found = diagnose(port)
+    assert OF_PRUNED in found.faults, found.words
