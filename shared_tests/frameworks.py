@@ -47,9 +47,9 @@ FRAMEWORKS = (
         functions=frozenset(
             {
                 "_Replicated",
+                "_are_plain",
                 "_drops",
                 "_gradient",
-                "_are_plain",
                 "_own_randomness",
                 "_part",
                 "_takes_softmax",
