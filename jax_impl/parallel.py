@@ -2,7 +2,8 @@
 
 Inputs are whole on every device, and so is the output, by one all-reduce; attention weights are one array, of which
 a device has those of its heads. A layer that is made and sharded within one `jax.jit` is nowhere whole. (Left to
-`jax.jit` alone, with its parameters placed, a whole layer would gather queries, keys and values.)
+`jax.jit` alone, with its parameters placed, a whole layer would gather queries, keys and values.) Outside `jax.jit`,
+JAX finds gradients on a mesh that `jax.make_mesh` makes only within `jax.set_mesh(mesh)`.
 """
 
 from functools import partial
@@ -56,25 +57,30 @@ class ShardedMultiHeadAttention(MultiHeadAttention):
             TypeError: for a wrong dtype.
             ValueError: for shapes that do not fit each other or the layer.
         """
-        axis, whole = self.mesh.axis_names[0], PartitionSpec()
-        graph, *states = nnx.split(self, nnx.Param, ...)
-
-        def attend(states, key, *inputs):
-            part = nnx.merge(graph, *states, copy=True)
-            part.num_heads //= self.mesh.size
-            bias, part.W_o.bias, part.W_o.use_bias = part.W_o.bias, None, False  # it is added once, to the sum
-            key = None if key is None else jax.random.fold_in(key, jax.lax.axis_index(axis))
-            output = MultiHeadAttention.__call__(part, *inputs, need_weights=need_weights, rngs=key)
-            output, weights = output if need_weights else (output, None)
-            output = jax.lax.psum(output, axis)
-            output = output if bias is None else output + bias[...]
-            return (output, weights) if need_weights else output
-
-        specs = [_specs(states[0], axis), whole], whole, whole, whole, whole, whole
-        out_specs = (whole, PartitionSpec(None, axis)) if need_weights else whole
-        attend = jax.shard_map(attend, mesh=self.mesh, in_specs=specs, out_specs=out_specs)
         # The key is drawn here, where the layer's own state can be written.
-        return attend(states, draw_key(self.attention, rngs), queries, keys, values, valid_lens)
+        key = draw_key(self.attention, rngs)
+        return _attend(self, key, queries, keys, values, valid_lens, need_weights=need_weights)
+
+
+@partial(jax.jit, static_argnames="need_weights")  # by itself, `shard_map` compiles each operation at each call
+def _attend(layer: ShardedMultiHeadAttention, key: Array | None, *inputs: Any, need_weights: bool) -> Any:
+    axis, whole = layer.mesh.axis_names[0], PartitionSpec()
+    graph, *states = nnx.split(layer, nnx.Param, ...)
+
+    def attend(states, key, *inputs):
+        part = nnx.merge(graph, *states, copy=True)
+        part.num_heads //= layer.mesh.size
+        bias, part.W_o.bias, part.W_o.use_bias = part.W_o.bias, None, False  # it is added once, to the sum
+        key = None if key is None else jax.random.fold_in(key, jax.lax.axis_index(axis))
+        output = MultiHeadAttention.__call__(part, *inputs, need_weights=need_weights, rngs=key)
+        output, weights = output if need_weights else (output, None)
+        output = jax.lax.psum(output, axis)
+        output = output if bias is None else output + bias[...]
+        return (output, weights) if need_weights else output
+
+    specs = [_specs(states[0], axis), whole], whole, whole, whole, whole, whole
+    out_specs = (whole, PartitionSpec(None, axis)) if need_weights else whole
+    return jax.shard_map(attend, mesh=layer.mesh, in_specs=specs, out_specs=out_specs)(states, key, *inputs)
 
 
 def shard(layer: MultiHeadAttention, mesh: Mesh) -> ShardedMultiHeadAttention:

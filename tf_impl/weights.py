@@ -51,14 +51,14 @@ def load_weights(module: layers.Layer, weights: Mapping[str, np.ndarray]) -> Non
 
 def _parameters(module: layers.Layer, prefix: str = "") -> dict[str, keras.Variable]:
     """Canonical name -> parameter; a linear layer calls its weight `kernel`, and a sharded layer has them by name."""
-    parameters: dict[str, keras.Variable] = dict(getattr(module, "spread", {}))
+    parameters: dict[str, keras.Variable] = {}
     for name, layer in vars(module).items():
         if isinstance(layer, layers.Dense):
             parameters[f"{prefix}{name}.weight"] = layer.kernel
             parameters |= {f"{prefix}{name}.bias": layer.bias} if layer.use_bias else {}
         elif isinstance(layer, layers.Layer):
             parameters |= _parameters(layer, f"{prefix}{name}.")
-    return parameters
+    return parameters | getattr(module, "spread", {})
 
 
 def _expected(parameter: keras.Variable) -> tuple[tuple[int, ...], float]:

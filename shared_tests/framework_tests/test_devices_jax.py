@@ -3,6 +3,7 @@
 Functions that take `subject` run in the process of several devices (`Spread.run`).
 """
 
+import contextlib
 import re
 from functools import partial
 
@@ -144,3 +145,28 @@ def test_three_heads_on_two_devices_by_hand(devices, page):
         assert shape == (2, 8, 12)
         assert apart > 0.1
     assert refused in page
+
+
+def outside_jit(subject):
+    """The gradient of a sharded layer's sum by JAX as it is, the same within `jax.set_mesh`, and on another mesh."""
+    layer, x = jax_impl.MultiHeadAttention(12, 12, 12, 12, 4, 0.0, rngs=nnx.Rngs(0)), jnp.sin(jnp.arange(192.0))
+    x = x.reshape(2, 8, 12)
+
+    def gradient(layer):
+        return jax_impl.export_weights(nnx.grad(lambda layer: layer(x, x, x).sum())(layer))["W_q.weight"]
+
+    def apart(mesh, within):
+        with within:
+            return float(abs(gradient(jax_impl.shard(layer, mesh)) - gradient(layer)).max())
+
+    mesh, auto = (jax.make_mesh((4,), ("heads",), axis_types=(kind,)) for kind in (AxisType.Explicit, AxisType.Auto))
+    try:
+        apart(mesh, contextlib.nullcontext())
+    except ValueError as error:
+        return f"ValueError: {error}", apart(mesh, jax.set_mesh(mesh)), apart(auto, contextlib.nullcontext())
+
+
+def test_a_gradient_outside_jit_needs_the_mesh_set(devices, page):
+    ((error, *apart),) = devices.run(__file__, "outside_jit")
+    assert error in page
+    assert max(apart) < 1e-5

@@ -119,6 +119,27 @@ def test_one_all_reduce_forward_and_no_gather(sharded, module, need_weights):
     assert found == [{"all-reduce": 1}] * 6
 
 
+def compiled_again(subject):
+    """How many programs JAX compiles for a first and a second call outside `jax.jit`, and so for gradients."""
+    layer = jax_impl.MultiHeadAttention(8, 8, 8, 8, 8, 0.0, rngs=nnx.Rngs(0))
+    mesh = jax.make_mesh((4,), ("heads",), axis_types=(AxisType.Auto,))
+    sharded, x, compiled = jax_impl.shard(layer, mesh), jnp.ones((2, 5, 8)), []
+    jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append(name))
+    counts = []
+    for call in (lambda: sharded(x, x, x), lambda: nnx.grad(lambda layer: layer(x, x, x).sum())(sharded)):
+        for _ in range(2):
+            compiled.clear()
+            call()
+            counts.append(compiled.count("/jax/core/compile/backend_compile_duration"))
+    return counts
+
+
+def test_a_second_call_outside_jit_compiles_nothing(sharded):
+    ((first, second, first_gradient, second_gradient),) = sharded.run(__file__, "compiled_again")
+    assert min(first, first_gradient) > 0
+    assert second == second_gradient == 0
+
+
 def born_in_parts(subject):
     found = []
     for kind in (AxisType.Auto, AxisType.Explicit):

@@ -123,6 +123,17 @@ def test_keras_masks_and_models(sharded):
     assert abs(whole - plain).max() > 1e-3
 
 
+def exported(subject):
+    """The names of the whole layer's parameters and of the sharded one's, in order."""
+    layer = tf_impl.MultiHeadAttention(*SIZES, 0.0, True, attention=tf_impl.AdditiveAttention(1, 1, 3, 0.0))
+    return [list(tf_impl.export_weights(each)) for each in (layer, tf_impl.shard(layer, subject.mesh))]
+
+
+def test_parameters_come_in_the_same_order(sharded):
+    ((whole, spread),) = sharded.run(__file__, "exported")
+    assert spread == whole
+
+
 def refused(subject):
     layer = tf_impl.MultiHeadAttention(*SIZES, 0.0)
     before = tf_impl.export_weights(layer)
