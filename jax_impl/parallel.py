@@ -59,11 +59,11 @@ class ShardedMultiHeadAttention(MultiHeadAttention):
         """
         # The key is drawn here, where the layer's own state can be written.
         key = draw_key(self.attention, rngs)
-        return _attend(self, key, queries, keys, values, valid_lens, need_weights=need_weights)
+        return _attend_in_parts(self, key, queries, keys, values, valid_lens, need_weights=need_weights)
 
 
 @partial(jax.jit, static_argnames="need_weights")  # by itself, `shard_map` compiles each operation at each call
-def _attend(layer: ShardedMultiHeadAttention, key: Array | None, *inputs: Any, need_weights: bool) -> Any:
+def _attend_in_parts(layer: ShardedMultiHeadAttention, key: Array | None, *inputs: Any, need_weights: bool) -> Any:
     axis, whole = layer.mesh.axis_names[0], PartitionSpec()
     graph, *states = nnx.split(layer, nnx.Param, ...)
 

@@ -69,7 +69,7 @@ FRAMEWORKS = (
         call="__call__",
         tensor="Array",
         arguments=frozenset({"rngs", "dtype", "param_dtype"}),
-        functions=frozenset({"_part", "_specs", "draw_key"}),
+        functions=frozenset({"_attend_in_parts", "_part", "_specs", "draw_key"}),
     ),
     Framework(
         package="tf_impl",
