@@ -140,8 +140,8 @@ def _own_randomness(layer: ShardedMultiHeadAttention) -> Iterator[None]:
     if not layer.attention.training or rate == 0:
         yield
         return
-    mesh, seed = layer.mesh, int(torch.randint(2**62, ()))
+    mesh, seed = layer.mesh, torch.randint(2**62, ())
     devices = [] if mesh.device_type == "cpu" else [torch.get_device_module(mesh.device_type).current_device()]
     with torch.random.fork_rng(devices, device_type=mesh.device_type):
-        torch.manual_seed(seed + mesh.get_local_rank())
+        torch.manual_seed(int(seed) + mesh.get_local_rank())  # read before `fork_rng`, the compiler would warn of it
         yield

@@ -4,6 +4,7 @@ Functions that take `subject` run in every rank (`Spread.run`).
 """
 
 import copy
+import logging.handlers
 
 import numpy as np
 import pytest
@@ -155,6 +156,31 @@ def test_heads_of_two_ranks_do_not_drop_alike(sharded):
     assert all((heads[:, :, i] != heads[:, :, j]).any() for i in range(4) for j in range(i))
     np.testing.assert_array_equal(output, of_other)
     np.testing.assert_array_equal(state, state_of_other)
+
+
+def compiled_in_training(subject):
+    """What a layer that drops gives eagerly and compiled, from one seed; its warnings; and what comes of one graph."""
+    sharded, x = torch_impl.shard(subject.make("MultiHeadAttention", *SIZES, 0.5), subject.mesh), torch.ones(2, 3, 8)
+    sharded.train()
+    outputs, warned = [], logging.handlers.BufferingHandler(99)
+    logging.getLogger("torch._dynamo").addHandler(warned)
+    for call in (sharded, torch.compile(sharded, backend="aot_eager")):
+        torch.manual_seed(0)
+        outputs.append(subject.backend.array(call(x, x, x)))
+    logging.getLogger("torch._dynamo").removeHandler(warned)
+    torch.compiler.reset()
+    try:
+        torch.compile(sharded, backend="aot_eager", fullgraph=True)(x, x, x)
+    except Exception as error:
+        return outputs, [record.getMessage() for record in warned.buffer], type(error).__name__
+
+
+def test_dropout_breaks_the_graph(sharded, page):
+    """Without a warning; and ranks drop as they do eagerly."""
+    for (eager, compiled), warned, error in sharded.run(__file__, "compiled_in_training"):
+        np.testing.assert_allclose(compiled, eager, rtol=1e-5, atol=1e-6)
+        assert not warned
+        assert f"`fullgraph=True` raises `{error}`" in page
 
 
 def refused(subject):
