@@ -25,6 +25,7 @@ class ShardedMultiHeadAttention(MultiHeadAttention):
         # Not that of MultiHeadAttention, which would make whole parameters.
         layers.Layer.__init__(self, name=layer.name, dtype=layer.dtype_policy, trainable=layer.trainable)
         self.supports_masking = layer.supports_masking
+        self.supports_jit = False  # XLA takes no variables of several devices; on GPUs Keras would use it by default
         for name in ("query_size", "key_size", "value_size", "num_hiddens", "num_heads", "head_dim", "dropout"):
             setattr(self, name, getattr(layer, name))
         self.mesh, config = mesh, layer.get_config()

@@ -3,6 +3,8 @@
 Functions that take `subject` run in its process (`Spread.run`).
 """
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -121,6 +123,29 @@ def test_keras_masks_and_models(sharded):
     np.testing.assert_allclose(spread, whole, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(modelled, plain, rtol=1e-5, atol=1e-7)
     assert abs(whole - plain).max() > 1e-3
+
+
+def fitted(subject):
+    """Losses of a model with the whole layer and with the sharded one, told to use XLA; and of which Keras warns."""
+    layer, x = tf_impl.MultiHeadAttention(*SIZES, 0.0, True), np.random.default_rng(0).normal(size=(4, 3, 8))
+    losses, warned = [], []
+    for each in (layer, tf_impl.shard(layer, subject.mesh)):  # which has parameters of its own
+        given = keras.Input((3, 8))
+        model = keras.Model(given, each(given, given, given))
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            model.compile("sgd", "mse", jit_compile=True)
+        losses.append(model.fit(x, -x, epochs=3, verbose=0).history["loss"])
+        warned.append([str(warning.message) for warning in found])
+    return losses, warned
+
+
+def test_a_model_is_fitted_without_xla(sharded):
+    """XLA takes no variables of several devices. Keras leaves it, with a warning if it was asked for by name."""
+    (((whole, spread), (of_whole, of_spread)),) = sharded.run(__file__, "fitted")
+    np.testing.assert_allclose(spread, whole, rtol=1e-5)
+    assert of_whole == []
+    assert of_spread == ["Model doesn't support `jit_compile=True`. Proceeding with `jit_compile=False`."]
 
 
 def exported(subject):
