@@ -64,6 +64,7 @@ class ShardedMultiHeadAttention(MultiHeadAttention):
 
 @partial(jax.jit, static_argnames="need_weights")  # by itself, `shard_map` compiles each operation at each call
 def _attend_in_parts(layer: ShardedMultiHeadAttention, key: Array | None, *inputs: Any, need_weights: bool) -> Any:
+    """What the layer gives for the inputs and for the key of its dropout, each device attending with its heads."""
     axis, whole = layer.mesh.axis_names[0], PartitionSpec()
     graph, *states = nnx.split(layer, nnx.Param, ...)
 

@@ -126,7 +126,7 @@ def test_keras_masks_and_models(sharded):
 
 
 def fitted(subject):
-    """Losses of a model with the whole layer and with the sharded one, told to use XLA; and of which Keras warns."""
+    """Losses of a model with the whole layer and with the sharded one, told to use XLA; warnings; XLA's own error."""
     layer, x = tf_impl.MultiHeadAttention(*SIZES, 0.0, True), np.random.default_rng(0).normal(size=(4, 3, 8))
     losses, warned = [], []
     for each in (layer, tf_impl.shard(layer, subject.mesh)):  # which has parameters of its own
@@ -137,12 +137,16 @@ def fitted(subject):
             model.compile("sgd", "mse", jit_compile=True)
         losses.append(model.fit(x, -x, epochs=3, verbose=0).history["loss"])
         warned.append([str(warning.message) for warning in found])
-    return losses, warned
+    try:
+        tf.function(lambda x: each(x, x, x), jit_compile=True)(tf.constant(x, tf.float32))
+    except tf.errors.InvalidArgumentError as error:
+        return losses, warned, str(error)
 
 
 def test_a_model_is_fitted_without_xla(sharded):
     """XLA takes no variables of several devices. Keras leaves it, with a warning if it was asked for by name."""
-    (((whole, spread), (of_whole, of_spread)),) = sharded.run(__file__, "fitted")
+    (((whole, spread), (of_whole, of_spread), error),) = sharded.run(__file__, "fitted")
+    assert "Trying to access resource" in error
     np.testing.assert_allclose(spread, whole, rtol=1e-5)
     assert of_whole == []
     assert of_spread == ["Model doesn't support `jit_compile=True`. Proceeding with `jit_compile=False`."]
@@ -150,7 +154,7 @@ def test_a_model_is_fitted_without_xla(sharded):
 
 def exported(subject):
     """The names of the whole layer's parameters and of the sharded one's, in order."""
-    layer = tf_impl.MultiHeadAttention(*SIZES, 0.0, True, attention=tf_impl.AdditiveAttention(1, 1, 3, 0.0))
+    layer = tf_impl.MultiHeadAttention(*SIZES, 0.0, True, attention=tf_impl.AdditiveAttention(2, 2, 3, 0.0))
     return [list(tf_impl.export_weights(each)) for each in (layer, tf_impl.shard(layer, subject.mesh))]
 
 
