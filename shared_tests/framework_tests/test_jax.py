@@ -235,11 +235,15 @@ def test_copy_gives_the_same_bits_and_is_its_own(scoring, how):
 
 
 @scorings
-def test_exported_layer_is_the_compiled_one(scoring):
+def test_exported_layer_is_the_compiled_one_and_is_lowered_for_accelerators(scoring):
+    """Its gradients too, with dropout; that what is lowered runs there, only an accelerator can say."""
+    platforms = "cpu", "cuda", "rocm", "tpu"
     attend = jax.jit(partial(lambda layer, *inputs: layer(*inputs), make(scoring)))
     inputs = (*draw(2), LENS)
-    exported = jax.export.deserialize(jax.export.export(attend)(*inputs).serialize())
+    exported = jax.export.deserialize(jax.export.export(attend, platforms=platforms)(*inputs).serialize())
     equal(exported.call(*inputs), attend(*inputs))
+    loss = partial(lambda layer, *inputs: layer(*inputs, LENS, rngs=jax.random.key(0)).sum(), make(scoring, 0.5))
+    assert jax.export.export(jax.jit(jax.grad(loss)), platforms=platforms)(*draw(2)).platforms == platforms
 
 
 @scorings
