@@ -16,7 +16,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 
 from jax_impl.attention import Lengths, Randomness, draw_key
-from jax_impl.checks import check_mesh, check_whole
+from jax_impl.checks import check_inputs, check_mesh, check_whole
 from jax_impl.multihead import MultiHeadAttention
 
 
@@ -57,6 +57,7 @@ class ShardedMultiHeadAttention(MultiHeadAttention):
             TypeError: for a wrong dtype.
             ValueError: for shapes that do not fit each other or the layer.
         """
+        check_inputs(queries, keys, values, valid_lens, self.query_size, self.key_size, self.value_size)
         # The key is drawn here, where the layer's own state can be written.
         key = draw_key(self.attention, rngs)
         return _attend_in_parts(self, key, queries, keys, values, valid_lens, need_weights=need_weights)

@@ -201,7 +201,7 @@ def refused(subject):
         lambda: jax_impl.shard(sharded, mesh),
         lambda: jax_impl.prune_heads(sharded, [0]),
         lambda: jax_impl.head_importance(sharded, lambda layer, x: layer(x, x, x).sum(), [(x,)]),
-        lambda: sharded(x, x, x, [2]),
+        lambda: sharded(x, x, x, 2),
         lambda: jax_impl.load_weights(sharded, before | {"W_q.bias": np.ones(8)}),
     )
     return [_words(call) for call in calls]
@@ -222,7 +222,7 @@ def test_what_a_sharded_layer_refuses(sharded):
     assert sharded.run(__file__, "refused") == [
         [
             *[SHARDED_ALREADY] * 3,
-            "TypeError: valid_lens: expected an array, got list",
+            "TypeError: valid_lens: expected an array, got int",
             "ValueError: weights: W_q.bias: unexpected",
         ]
     ]
