@@ -57,6 +57,7 @@ class ShardedMultiHeadAttention(MultiHeadAttention):
             TypeError: for a wrong dtype.
             ValueError: for shapes that do not fit each other or the layer.
         """
+        # Also here: of what is no array `jax.jit` speaks first, and in its own words.
         check_inputs(queries, keys, values, valid_lens, self.query_size, self.key_size, self.value_size)
         # The key is drawn here, where the layer's own state can be written.
         key = draw_key(self.attention, rngs)
