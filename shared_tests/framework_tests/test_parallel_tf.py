@@ -175,6 +175,7 @@ def refused(subject):
         lambda: tf_impl.prune_heads(sharded, [0]),
         lambda: tf_impl.head_importance(sharded, lambda layer, x: tf.reduce_sum(layer(x, x, x)), [(x,)]),
         lambda: sharded(x, x, x, 2),
+        lambda: sharded(x, x, x, [2]),
         lambda: tf_impl.load_weights(sharded, before | {"W_q.bias": np.ones(8)}),
         sharded.get_config,
     )
@@ -197,6 +198,7 @@ def test_what_a_sharded_layer_refuses(sharded):
         [
             *[SHARDED_ALREADY] * 3,
             "TypeError: valid_lens: expected an array, got int",
+            "TypeError: valid_lens: expected an array, got list",
             "ValueError: weights: W_q.bias: unexpected",
             "NotImplementedError: get_config: expected a layer that is not sharded; export_weights gives the weights",
         ]

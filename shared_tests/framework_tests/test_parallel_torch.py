@@ -199,6 +199,7 @@ def refused(subject):
         lambda: torch_impl.prune_heads(sharded, [0]),
         lambda: torch_impl.head_importance(sharded, lambda layer, x: layer(x, x, x).sum(), [(x,)]),
         lambda: sharded(x, x, x, 2),
+        lambda: sharded(x, x, x, [2]),
         lambda: torch_impl.load_weights(sharded, before | {"W_q.bias": np.ones(8)}),
     )
     return [_words(call) for call in calls]
@@ -219,5 +220,6 @@ def test_what_a_sharded_layer_refuses(sharded):
     for words in sharded.run(__file__, "refused"):
         assert words == [SHARDED_ALREADY] * 3 + [
             "TypeError: valid_lens: expected an array, got int",
+            "TypeError: valid_lens: expected an array, got list",
             "ValueError: weights: W_q.bias: unexpected",
         ]
