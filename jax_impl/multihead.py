@@ -170,7 +170,9 @@ class MultiHeadAttention(nnx.Module):
         check_inputs(queries, keys, values, valid_lens, self.query_size, self.key_size, self.value_size)
         batch = queries.shape[0]
         if valid_lens is not None:
-            valid_lens = jnp.repeat(valid_lens, self.num_heads, axis=0)
+            # Not along the batch itself: where a mesh divides it, JAX would ask how the result is divided.
+            valid_lens = jnp.repeat(valid_lens[:, None], self.num_heads, axis=1)
+            valid_lens = valid_lens.reshape(batch * self.num_heads, *valid_lens.shape[2:])
         output = self.attention(
             transpose_qkv(self.W_q(queries), self.num_heads),
             transpose_qkv(self.W_k(keys), self.num_heads),

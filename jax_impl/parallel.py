@@ -24,7 +24,9 @@ class ShardedMultiHeadAttention(MultiHeadAttention):
     """A `MultiHeadAttention` whose heads are spread over devices. `shard` makes it."""
 
     mesh: Mesh
-    """The devices, along one axis."""
+    """The devices."""
+    axis: str
+    """The axis of the mesh along which the heads are spread."""
 
     def __call__(
         self,
@@ -67,12 +69,12 @@ class ShardedMultiHeadAttention(MultiHeadAttention):
 @partial(jax.jit, static_argnames="need_weights")  # by itself, `shard_map` compiles each operation at each call
 def _attend_in_parts(layer: ShardedMultiHeadAttention, key: Array | None, *inputs: Any, need_weights: bool) -> Any:
     """What the layer gives for the inputs and for the key of its dropout, each device attending with its heads."""
-    axis, whole = layer.mesh.axis_names[0], PartitionSpec()
+    axis, whole = layer.axis, PartitionSpec()
     graph, *states = nnx.split(layer, nnx.Param, ...)
 
     def attend(states, key, *inputs):
         part = nnx.merge(graph, *states, copy=True)
-        part.num_heads //= layer.mesh.size
+        part.num_heads //= layer.mesh.shape[axis]
         bias, part.W_o.bias, part.W_o.use_bias = part.W_o.bias, None, False  # it is added once, to the sum
         key = None if key is None else jax.random.fold_in(key, jax.lax.axis_index(axis))
         output = MultiHeadAttention.__call__(part, *inputs, need_weights=need_weights, rngs=key)
@@ -83,10 +85,11 @@ def _attend_in_parts(layer: ShardedMultiHeadAttention, key: Array | None, *input
 
     specs = [_specs(states[0], axis), whole], whole, whole, whole, whole, whole
     out_specs = (whole, PartitionSpec(None, axis)) if need_weights else whole
-    return jax.shard_map(attend, mesh=layer.mesh, in_specs=specs, out_specs=out_specs)(states, key, *inputs)
+    spread = jax.shard_map(attend, mesh=layer.mesh, in_specs=specs, out_specs=out_specs, axis_names={axis})
+    return spread(states, key, *inputs)
 
 
-def shard(layer: MultiHeadAttention, mesh: Mesh) -> ShardedMultiHeadAttention:
+def shard(layer: MultiHeadAttention, mesh: Mesh, axis: str | None = None) -> ShardedMultiHeadAttention:
     """Spreads the heads of a layer over devices, each some of them (Shoeybi et al. 2019, section 3).
 
     A device has its heads' rows of W_q, W_k and W_v and their columns of W_o; the bias of W_o and the parameters of the
@@ -96,6 +99,7 @@ def shard(layer: MultiHeadAttention, mesh: Mesh) -> ShardedMultiHeadAttention:
     Args:
         layer: the layer, which stays as it is.
         mesh: the devices, along one axis.
+        axis: of a mesh of more, the one along which the heads are spread; None: the mesh has one.
 
     Returns:
         A layer that is called as it is. `export_weights` gives whole arrays, and `load_weights` takes them.
@@ -111,17 +115,29 @@ def shard(layer: MultiHeadAttention, mesh: Mesh) -> ShardedMultiHeadAttention:
     (2, 4, 100)
     """
     check_whole(layer, type(layer) is MultiHeadAttention)
-    check_mesh(mesh, mesh.axis_sizes if isinstance(mesh, Mesh) else None, layer.num_heads)
+    sizes: Any = _sizes(mesh, axis)
+    check_mesh(mesh, None if sizes is None else tuple(sizes.values()), layer.num_heads)
     sharded: Any = nnx.clone(layer)
     sharded.__class__ = ShardedMultiHeadAttention
-    sharded.mesh = mesh
+    sharded.mesh, (sharded.axis,) = mesh, sizes
     parameters, rest = nnx.state(sharded, nnx.Param), nnx.state(sharded, nnx.Not(nnx.Param))
-    places = jax.tree.map(partial(NamedSharding, mesh), _specs(parameters, mesh.axis_names[0]))
+    places = jax.tree.map(partial(NamedSharding, mesh), _specs(parameters, sharded.axis))
     parameters = jax.device_put(parameters, places)
     if AxisType.Auto in mesh.axis_types:  # where device_put binds nothing under jax.jit
         parameters = jax.lax.with_sharding_constraint(parameters, places)
     nnx.update(sharded, parameters, jax.device_put(rest, NamedSharding(mesh, PartitionSpec())))
     return sharded
+
+
+def _sizes(mesh: object, axis: str | None) -> dict[str, int] | None:
+    """{axis: number of devices} of a mesh, of one of its axes if that is named; None of what is no mesh."""
+    if not isinstance(mesh, Mesh):
+        return None
+    if axis is None:
+        return dict(mesh.shape)
+    if axis not in mesh.shape:
+        raise ValueError(f"axis: expected one of {', '.join(mesh.axis_names)}, got {axis}")
+    return {axis: mesh.shape[axis]}
 
 
 def _specs(parameters: nnx.State, axis: str) -> Any:

@@ -68,8 +68,8 @@ FRAMEWORKS = (
         sharded="jax_sharded",
         call="__call__",
         tensor="Array",
-        arguments=frozenset({"rngs", "dtype", "param_dtype"}),
-        functions=frozenset({"_attend_in_parts", "_part", "_specs", "draw_key"}),
+        arguments=frozenset({"axis", "rngs", "dtype", "param_dtype"}),
+        functions=frozenset({"_attend_in_parts", "_part", "_sizes", "_specs", "draw_key"}),
     ),
     Framework(
         package="tf_impl",

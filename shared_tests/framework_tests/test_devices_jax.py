@@ -5,7 +5,9 @@ Functions that take `subject` run in the process of several devices (`Spread.run
 
 import contextlib
 import re
+from dataclasses import replace
 from functools import partial
+from itertools import combinations
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +23,15 @@ from shared_tests.harness.find import find
 from shared_tests.storage import programs_folder
 from shared_tests.subjects.jax_impl import JaxImpl
 
-WAYS = "The batch", "The heads", "The length"
+FUSED = "FusedDotProductAttention"
+WAYS = {
+    "The batch": ("The batch", 0, ""),
+    "The batch, fused": ("The batch", 1, FUSED),
+    "The heads": ("The heads", 0, ""),
+    "The heads and the batch": ("The heads and the batch", 0, ""),
+    "The length": ("The length", 0, ""),
+}
+"""Row of the page's table -> heading, which of its blocks, and the scoring module."""
 INPUTS = "queries", "keys", "values"
 KINDS = "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"
 
@@ -31,10 +41,10 @@ def devices():
     return find("jax_sharded", programs=programs_folder())
 
 
-def stepped(subject, code, trial):
+def stepped(subject, code, trial, module):
     """What a block makes: the output, the gradients, and what is sent forward and in a whole step."""
     with subject.backend.numbers(trial.dtype):
-        names = _given(subject, trial) | {"loss": lambda output, target: (output * target).sum(-1).mean()}
+        names = _given(subject, trial, module) | {"loss": lambda output, target: (output * target).sum(-1).mean()}
         exec(code, names)
         gradients = jax_impl.export_weights(_like(names, names["gradients"]))
         gradients |= {x: subject.backend.array(found) for x, found in zip(INPUTS, names["of_inputs"], strict=True)}
@@ -47,8 +57,9 @@ def stepped(subject, code, trial):
         return subject.backend.array(names["output"]), gradients, sent
 
 
-def _given(subject, trial):
-    layer, dtype = JaxImpl().build(trial.config, trial.parameters, trial.dtype)
+def _given(subject, trial, module=""):
+    layer, dtype = JaxImpl().build(trial.config, trial.parameters, trial.dtype, module)
+    layer.attention.block = 2 * trial.queries.shape[1] * trial.keys.shape[1]  # fused, two heads of a sequence at a time
     tensors = {x: subject.backend.tensor(getattr(trial, x), dtype) for x in (*INPUTS, "valid_lens", "cotangent")}
     inputs = tuple(tensors[x] for x in INPUTS)
     return {"layer": layer, "inputs": inputs, "valid_lens": tensors["valid_lens"], "target": tensors["cotangent"]}
@@ -68,15 +79,17 @@ def _sent(function, *arguments):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_block_holds_and_sends_what_the_page_says(devices, blocks, trial, holds, sends, way):
-    (setup,), (code,) = blocks("jax", "What the blocks are given"), blocks("jax", way)
-    ((output, gradients, sent),) = devices.run(__file__, "stepped", setup + code, trial)
+    heading, number, module = WAYS[way]
+    (setup,), code = blocks("jax", "What the blocks are given"), blocks("jax", heading)[number]
+    ((output, gradients, sent),) = devices.run(__file__, "stepped", setup + code, trial, module)
     holds(trial, output, gradients)
     sends(f"{way}, JAX", *sent)
 
 
 def test_every_block_is_run(blocks):
-    headings = *WAYS, "What the blocks are given", "More than one host"
-    assert sorted(block for heading in headings for block in blocks("jax", heading)) == sorted(blocks("jax"))
+    run = [blocks("jax", heading)[number] for heading, number, _ in WAYS.values()]
+    run += blocks("jax", "What the blocks are given") + blocks("jax", "More than one host")
+    assert sorted(run) == sorted(blocks("jax"))
 
 
 def test_it_reaches_two_hosts(on_two_hosts, blocks):
@@ -85,16 +98,65 @@ def test_it_reaches_two_hosts(on_two_hosts, blocks):
     assert lines == blocks("jax", "More than one host", "text")[0].splitlines()
 
 
-# What does not work
-
-
-def placed(subject, trial, kind):
-    """The length placed, and the rest left to the compiler: what is sent forward, or the error."""
+def of_placed_batch(subject, trial, kind):
+    """A layer that is called with a batch that is placed, as it is and within `jax.set_mesh`, and what is sent."""
     mesh = jax.make_mesh((jax.device_count(),), ("devices",), axis_types=(kind,))
     with subject.backend.numbers(trial.dtype):
         layer, inputs, valid_lens, _ = _given(subject, trial).values()
         layer = jax.device_put(layer, NamedSharding(mesh, P()))
-        inputs, valid_lens = jax.device_put((inputs, valid_lens), NamedSharding(mesh, P(None, "devices")))
+        found = []
+        for lengths in (valid_lens, valid_lens[:, 0], None):
+            given = jax.device_put((*inputs, lengths), NamedSharding(mesh, P("devices")))
+            for within in (contextlib.nullcontext(), jax.set_mesh(mesh)):
+                with within:
+                    output = jax.jit(lambda layer, *given: layer(*given))(layer, *given)
+                assert output.sharding.is_equivalent_to(NamedSharding(mesh, P("devices")), 3)
+                found.append((lengths, output))
+    return [tuple(None if x is None else subject.backend.array(x) for x in pair) for pair in found]
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_a_batch_that_is_placed_with_lengths_of_every_kind(devices, trial, kind):
+    """And stays where it is placed. On the kind of mesh that `jax.make_mesh` makes, JAX asks more of a function."""
+    (found,) = devices.run(__file__, "of_placed_batch", trial, kind)
+    assert len(found) == 6
+    for lengths, output in found:
+        assert within_gate(output, oracle.forward(replace(trial, valid_lens=lengths))["output"]).holds
+
+
+def dropped_within_shard_map(subject, folded):
+    """What fused attention of the same sequence on every device gives, with a key that is, or is not, the device's."""
+    mesh, x = jax.make_mesh((jax.device_count(),), ("devices",)), jnp.ones((jax.device_count(), 6, 8))
+    attention = jax_impl.FusedDotProductAttention(0.5, rngs=nnx.Rngs(0))
+    layer = jax_impl.MultiHeadAttention(8, 8, 8, 8, 2, 0.5, attention=attention, rngs=nnx.Rngs(0))
+
+    @partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("devices"), P()), out_specs=P("devices"))
+    def attend(layer, x, key):
+        rngs = jax.random.fold_in(key, jax.lax.axis_index("devices")) if folded else key
+        return layer(x, x, x, rngs=rngs)
+
+    x = jax.device_put(x, NamedSharding(mesh, P("devices")))
+    return subject.backend.array(jax.jit(attend)(layer, x, jax.random.key(0)))
+
+
+def test_a_key_within_shard_map_is_the_same_on_all_devices(devices):
+    (same,) = devices.run(__file__, "dropped_within_shard_map", False)
+    (own,) = devices.run(__file__, "dropped_within_shard_map", True)
+    for i, j in combinations(range(4), 2):
+        assert (same[i] == same[j]).all()
+        assert (own[i] != own[j]).any()
+
+
+# What does not work
+
+
+def placed(subject, trial, kind, place, module=""):
+    """Inputs placed, and the rest left to the compiler: what is sent forward, or the error."""
+    mesh = jax.make_mesh((jax.device_count(),), ("devices",), axis_types=(kind,))
+    with subject.backend.numbers(trial.dtype):
+        layer, inputs, valid_lens, _ = _given(subject, trial, module).values()
+        layer = jax.device_put(layer, NamedSharding(mesh, P()))
+        inputs, valid_lens = jax.device_put((inputs, valid_lens), NamedSharding(mesh, place))
         call = jax.jit(lambda layer, *given: layer(*given))
         try:
             output = subject.backend.array(call(layer, *inputs, valid_lens))
@@ -103,13 +165,57 @@ def placed(subject, trial, kind):
         return output, _sent(call, layer, *inputs, valid_lens)
 
 
+@pytest.mark.parametrize(("place", "module"), [(P(None, "devices"), ""), (P("devices"), FUSED)])
 @pytest.mark.parametrize("trial", ["float32"], indirect=True)
-def test_a_length_that_is_placed(devices, trial, page, in_words):
-    (error,) = devices.run(__file__, "placed", trial, AxisType.Explicit)
-    assert error.split("\n")[0] in page
-    ((output, sent),) = devices.run(__file__, "placed", trial, AxisType.Auto)
+def test_a_length_that_is_placed_and_a_batch_of_fused_attention(devices, trial, page, in_words, place, module):
+    (error,) = devices.run(__file__, "placed", trial, AxisType.Explicit, place, module)
+    assert error.split("\n")[0].partition(" Got")[0] in page
+    ((output, sent),) = devices.run(__file__, "placed", trial, AxisType.Auto, place, module)
     assert within_gate(output, oracle.forward(trial)["output"]).holds
     assert f"{in_words(sent)} forward" in page
+
+
+def on_two_axes(subject, trial):
+    """The heads and the batch on a mesh that `jax.make_mesh` makes: the output, and what is sent forward."""
+    mesh = jax.make_mesh((2, 2), ("batch", "heads"))
+    with subject.backend.numbers(trial.dtype):
+        layer, inputs, valid_lens, _ = _given(subject, trial).values()
+        sharded = jax_impl.shard(layer, mesh, axis="heads")
+        inputs, valid_lens = jax.device_put((inputs, valid_lens), NamedSharding(mesh, P("batch")))
+        call = jax.jit(lambda layer, *given: layer(*given))
+        given = sharded, *inputs, valid_lens
+        return subject.backend.array(call(*given)), _sent(call, *given)
+
+
+def test_the_heads_and_the_batch_on_an_explicit_mesh(devices, trial, page, in_words):
+    ((output, sent),) = devices.run(__file__, "on_two_axes", trial)
+    assert within_gate(output, oracle.forward(trial)["output"]).holds
+    assert sent["all-gather"] > 0
+    assert f"{in_words(sent)} forward" in page
+
+
+def of_one_within_another(subject, trial):
+    """What JAX says of heads spread within a batch that is divided by hand."""
+    mesh = jax.make_mesh((2, 2), ("batch", "heads"), axis_types=(AxisType.Auto, AxisType.Auto))
+    batch = P("batch")
+    with subject.backend.numbers(trial.dtype):
+        layer, inputs, valid_lens, _ = _given(subject, trial).values()
+        sharded = jax_impl.shard(layer, mesh, axis="heads")
+
+        @partial(jax.shard_map, mesh=mesh, in_specs=(P(), *[batch] * 4), out_specs=batch, axis_names={"batch"})
+        def attend(layer, *given):
+            return layer(*given)
+
+        try:
+            attend(sharded, *inputs, valid_lens)
+        except ValueError as error:
+            return f"ValueError: {error}"
+
+
+@pytest.mark.parametrize("trial", ["float32"], indirect=True)
+def test_heads_spread_within_a_batch_divided_by_hand(devices, trial, page):
+    (error,) = devices.run(__file__, "of_one_within_another", trial)
+    assert f"{error.partition(' AbstractMesh')[0]} …" in page
 
 
 def of_three_heads(subject):

@@ -99,6 +99,26 @@ def test_it_reaches_two_hosts(on_two_hosts, blocks):
 # What does not work
 
 
+def within_a_strategy(subject):
+    """How far a layer that is sharded in the scope of a strategy is off, and on which devices its parameters are."""
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:2"])
+    layer, x = tf_impl.MultiHeadAttention(8, 8, 8, 8, 4, 0.0), tf.sin(tf.reshape(tf.range(96.0), (4, 3, 8)))
+    with strategy.scope():
+        sharded = tf_impl.shard(layer, keras.distribution.DeviceMesh((2,), ["heads"], ["cpu:0", "cpu:1"]))
+    parts = tf.split(x, 2)
+    given = strategy.experimental_distribute_values_from_function(lambda place: parts[place.replica_id_in_sync_group])
+    outputs = tf.function(lambda x: strategy.run(lambda x: sharded(x, x, x), (x,)))(given)
+    apart = tf.reduce_max(abs(tf.concat(strategy.experimental_local_results(outputs), 0) - layer(x, x, x)))
+    variables = [strategy.experimental_local_results(variable.value) for variable in sharded.variables]
+    return float(apart), [[copy.device.split(":")[-1] for copy in copies] for copies in variables]
+
+
+def test_a_layer_sharded_within_a_strategy_is_whole_on_each_of_its_devices(devices):
+    ((apart, places),) = devices.run(__file__, "within_a_strategy")
+    assert apart < 1e-6
+    assert places == [["0", "2"]] * 8  # of four projections, for each of two devices' heads
+
+
 def under_keras_distribution(subject, kind):
     """Where parameters and an output are; and what `distribute_tensor` says."""
     names = [f"cpu:{i}" for i in range(4)]

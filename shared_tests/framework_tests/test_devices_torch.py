@@ -5,22 +5,29 @@ Functions that take `subject` run in every rank (`Spread.run`).
 
 import contextlib
 import logging
+from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.distributed.tensor.experimental import context_parallel, implicit_replication
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.nn.parallel import DistributedDataParallel
 
 import torch_impl
 from shared_tests.harness.find import find
 from shared_tests.subjects.torch_impl import TorchImpl
+from shared_tests.subjects.torch_sharded import TorchSharded
 
+BOTH = "The heads and the batch"
 WAYS = {
     "The batch, DDP": ("The batch", 0, 0),
     "The batch, FSDP2": ("The batch", 1, 0),
     "The heads": ("The heads", 0, None),
+    BOTH: (BOTH, 0, 0),
     "The length": ("The length", 0, 1),
 }
 """Row of the page's table -> heading, which of its blocks, and the axis along which it cuts; None: what is whole."""
@@ -28,9 +35,20 @@ INPUTS = "queries", "keys", "values"
 KINDS = {"allreduce": "all-reduce", "allgather": "all-gather", "reducescatter": "reduce-scatter"}
 
 
+class FourRanks(TorchSharded):
+    """For a mesh of two axes."""
+
+    processes = 4
+
+
 @pytest.fixture(scope="module")
 def ranks():
     return find("torch_sharded")
+
+
+@pytest.fixture(scope="module")
+def four_ranks():
+    return FourRanks()
 
 
 def stepped(subject, code, trial):
@@ -66,12 +84,14 @@ def _sent(counter):
 
 @pytest.mark.filterwarnings("ignore:.*returned a view tensor:UserWarning")
 @pytest.mark.parametrize("way", WAYS)
-def test_a_block_holds_and_sends_what_the_page_says(ranks, blocks, trial, holds, sends, way):
+def test_a_block_holds_and_sends_what_the_page_says(request, blocks, trial, holds, sends, way):
     heading, number, axis = WAYS[way]
     (setup,), code = blocks("torch", "What the blocks are given"), blocks("torch", heading)[number]
-    outputs, (gradients, _), of_inputs, (sent, _) = zip(
-        *ranks.run(__file__, "stepped", setup + code, trial), strict=True
-    )
+    ranks = request.getfixturevalue("four_ranks" if heading == BOTH else "ranks")
+    answers = ranks.run(__file__, "stepped", setup + code, trial)
+    if heading == BOTH:  # of two that have the same sequences, one
+        answers = answers[::2]
+    outputs, (gradients, _), of_inputs, (sent, _) = zip(*answers, strict=True)
     output = outputs[0] if axis is None else np.concatenate(outputs, axis)
     # An input's gradient is of the rank's own loss, of which the loss of all is the mean.
     of_inputs = of_inputs[0] if axis is None else [sum(found) / len(found) for found in zip(*of_inputs, strict=True)]
@@ -183,6 +203,52 @@ def test_a_global_dtensor_with_lengths(ranks, page):
     for within, after in ranks.run(__file__, "kept_global", True):
         assert within < 1e-6
         assert after == error
+
+
+def data_parallel(subject):
+    return _words(lambda: DistributedDataParallel(torch_impl.shard(_layer(), subject.mesh)))
+
+
+def test_ddp_of_a_sharded_layer(ranks, page):
+    for error in ranks.run(__file__, "data_parallel"):
+        assert error in page
+
+
+def exported_and_loaded(subject):
+    """Whether a layer on two axes is exported whole; how far it is off another one that was loaded, and was before."""
+    both = init_device_mesh("cpu", (2, 2), mesh_dim_names=("batch", "heads"))
+    layer, other = _layer(), _layer()
+    torch.manual_seed(1)
+    other.apply(lambda module: module.reset_parameters() if isinstance(module, torch.nn.Linear) else None)
+    sharded = fully_shard(torch_impl.shard(layer, both["heads"]), mesh=both["batch"])
+    expected, exported = torch_impl.export_weights(layer), torch_impl.export_weights(sharded)
+    torch_impl.load_weights(sharded, torch_impl.export_weights(other))
+    same = all((exported[name] == array).all() for name, array in expected.items())
+    return same, _apart(sharded(X, X, X), other(X, X, X)), _apart(layer(X, X, X), other(X, X, X))
+
+
+@pytest.mark.filterwarnings("ignore:.*returned a view tensor:UserWarning")
+def test_heads_and_batch_are_exported_and_loaded_whole(four_ranks):
+    for same, loaded, before in four_ranks.run(__file__, "exported_and_loaded"):
+        assert same
+        assert loaded < 1e-6 < before
+
+
+def dropped(subject, by_batch):
+    """What a rank's layer gives in training for the same sequences as all others', and its place in the batch."""
+    both = init_device_mesh("cpu", (2, 2), mesh_dim_names=("batch", "heads"))
+    torch.manual_seed(0)
+    layer = torch_impl.MultiHeadAttention(12, 12, 12, 12, 4, 0.5)
+    sharded = fully_shard(torch_impl.shard(layer, both["heads"]), mesh=both["batch"])
+    torch.manual_seed(both["batch"].get_local_rank() if by_batch else 0)
+    return both["batch"].get_local_rank(), sharded(X, X, X).detach().numpy()
+
+
+@pytest.mark.filterwarnings("ignore:.*returned a view tensor:UserWarning")
+def test_ranks_of_other_sequences_drop_as_they_are_seeded(four_ranks):
+    for by_batch in (False, True):
+        for (place, output), (other_place, other) in combinations(four_ranks.run(__file__, "dropped", by_batch), 2):
+            assert (output == other).all() == (place == other_place or not by_batch)
 
 
 def of_three_heads(subject):

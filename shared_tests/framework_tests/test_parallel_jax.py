@@ -4,6 +4,7 @@ Functions that take `subject` run in its process (`Spread.run`).
 """
 
 import re
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jax_impl
 from shared_tests.cases.case import Config, draw
@@ -119,6 +120,40 @@ def test_one_all_reduce_forward_and_no_gather(sharded, module, need_weights):
     assert found == [{"all-reduce": 1}] * 6
 
 
+def on_two_axes(subject, trial):
+    """Of heads along one axis of a mesh, and the batch along another: output, attention weights, gradients."""
+    mesh = jax.make_mesh((2, 2), ("batch", "heads"), axis_types=(AxisType.Auto, AxisType.Auto))
+    with subject.backend.numbers(trial.dtype):
+        layer, _ = JaxImpl().build(trial.config, trial.parameters, trial.dtype)
+        sharded = jax_impl.shard(layer, mesh, axis="heads")
+        tensors = [subject.backend.tensor(x, trial.dtype) for x in (*trial.inputs, trial.cotangent)]
+        tensors = jax.device_put(tensors, NamedSharding(mesh, PartitionSpec("batch")))
+        weights = jax.jit(partial(sharded, need_weights=True))(*tensors[:-1])[1]
+        assert weights.sharding.is_equivalent_to(NamedSharding(mesh, PartitionSpec("batch", "heads")), 4)
+        output, gradients = jax.jit(_of_parameters)(sharded, *tensors)
+        return *map(subject.backend.array, (output, weights)), jax_impl.export_weights(gradients)
+
+
+def _of_parameters(layer, *tensors):
+    *inputs, cotangent = tensors
+    graph, parameters, rest = nnx.split(layer, nnx.Param, ...)
+    output, pull = jax.vjp(lambda parameters: nnx.merge(graph, parameters, rest, copy=True)(*inputs), parameters)
+    return output, nnx.merge(graph, *pull(cotangent), rest)
+
+
+@pytest.mark.parametrize("name", ["eight heads", "eight heads, additive"])
+def test_heads_along_one_axis_of_two_hold(sharded, name):
+    trial = draw(name, replace(CASES[name], batch=4, valid_lens=(2, 5, 1, 3)), "float64")
+    stages = oracle.forward(trial)
+    ((output, weights, gradients),) = sharded.run(__file__, "on_two_axes", trial)
+    assert compare.within_gate(output, stages["output"]).holds
+    assert compare.within_gate(weights, stages["attention_weights"]).holds
+    expected = oracle.backward(trial, stages)
+    assert gradients.keys() == expected.keys() - {"queries", "keys", "values"}
+    for name, gradient in gradients.items():
+        assert compare.within_gate(gradient, expected[name]).holds, name
+
+
 def compiled_again(subject):
     """How many programs JAX compiles for a first and a second call outside `jax.jit`, and so for gradients."""
     layer = jax_impl.MultiHeadAttention(8, 8, 8, 8, 8, 0.0, rngs=nnx.Rngs(0))
@@ -192,6 +227,7 @@ def test_heads_of_two_devices_do_not_drop_alike(sharded):
 def refused(subject):
     layer = JaxImpl.make(subject, "MultiHeadAttention", *SIZES, 0.0)
     mesh = jax.make_mesh((4,), ("heads",))
+    three = JaxImpl.make(subject, "MultiHeadAttention", 6, 6, 6, 6, 3, 0.0)
     before = jax_impl.export_weights(layer)
     sharded, x = jax_impl.shard(layer, mesh), jnp.ones((1, 2, 8))
     jax_impl.load_weights(sharded, {name: array + 1 for name, array in before.items()})
@@ -204,6 +240,10 @@ def refused(subject):
         lambda: sharded(x, x, x, 2),
         lambda: sharded(x, x, x, [2]),
         lambda: jax_impl.load_weights(sharded, before | {"W_q.bias": np.ones(8)}),
+        lambda: jax_impl.shard(layer, mesh, axis="rows"),
+        lambda: jax_impl.shard(layer, jax.make_mesh((4, 1), ("batch", "heads"))),
+        lambda: jax_impl.shard(three, jax.make_mesh((1, 4), ("batch", "heads")), axis="heads"),
+        lambda: jax_impl.shard(layer, 4, axis="heads"),
     )
     return [_words(call) for call in calls]
 
@@ -226,5 +266,9 @@ def test_what_a_sharded_layer_refuses(sharded):
             "TypeError: valid_lens: expected an array, got int",
             "TypeError: valid_lens: expected an array, got list",
             "ValueError: weights: W_q.bias: unexpected",
+            "ValueError: axis: expected one of heads, got rows",
+            "ValueError: mesh: expected 1 axis, got 2",
+            "ValueError: num_heads: expected a multiple of 4 devices, got 3",
+            "TypeError: mesh: expected a mesh of devices, got int",
         ]
     ]
