@@ -123,7 +123,8 @@ def shard(layer: MultiHeadAttention, mesh: Mesh, axis: str | None = None) -> Sha
     parameters, rest = nnx.state(sharded, nnx.Param), nnx.state(sharded, nnx.Not(nnx.Param))
     places = jax.tree.map(partial(NamedSharding, mesh), _specs(parameters, sharded.axis))
     parameters = jax.device_put(parameters, places)
-    if AxisType.Auto in mesh.axis_types:  # where device_put binds nothing under jax.jit
+    kind = mesh.axis_types[mesh.axis_names.index(sharded.axis)]
+    if kind is AxisType.Auto:  # where device_put binds nothing under jax.jit
         parameters = jax.lax.with_sharding_constraint(parameters, places)
     nnx.update(sharded, parameters, jax.device_put(rest, NamedSharding(mesh, PartitionSpec())))
     return sharded
