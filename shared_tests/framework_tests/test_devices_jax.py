@@ -93,7 +93,7 @@ def test_every_block_is_run(blocks):
 
 
 def test_it_reaches_two_hosts(on_two_hosts, blocks):
-    printed = on_two_hosts("jax", JAX_PLATFORMS="cpu", XLA_FLAGS="")
+    printed = on_two_hosts("jax", JAX_PLATFORMS="cpu", XLA_FLAGS="--xla_force_host_platform_device_count=2")
     lines = [line for text in printed for line in text.splitlines() if not line.startswith("[Gloo]")]
     assert lines == blocks("jax", "More than one host", "text")[0].splitlines()
 

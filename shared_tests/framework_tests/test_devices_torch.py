@@ -106,7 +106,8 @@ def test_every_block_is_run(blocks):
 
 
 def test_it_reaches_two_hosts(on_two_hosts, blocks):
-    assert "".join(on_two_hosts("torch", OMP_NUM_THREADS="1")) == blocks("torch", "More than one host", "text")[0]
+    printed = "".join(on_two_hosts("torch", OMP_NUM_THREADS="1"))  # of a host's two processes either may be the first
+    assert sorted(printed.splitlines()) == blocks("torch", "More than one host", "text")[0].splitlines()
 
 
 # What does not work
