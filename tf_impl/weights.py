@@ -54,6 +54,8 @@ def _parameters(module: layers.Layer, prefix: str = "") -> dict[str, keras.Varia
     parameters: dict[str, keras.Variable] = {}
     for name, layer in vars(module).items():
         if isinstance(layer, layers.Dense):
+            if layer.lora_enabled or layer.quantization_mode:  # then `kernel` is a tensor, or of integers
+                raise TypeError(f"{prefix}{name}: expected a plain Dense layer, got one with LoRA or quantized")
             parameters[f"{prefix}{name}.weight"] = layer.kernel
             parameters |= {f"{prefix}{name}.bias": layer.bias} if layer.use_bias else {}
         elif isinstance(layer, layers.Layer):

@@ -333,3 +333,18 @@ def test_pruned_layer_is_saved_and_loaded(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     equal(loaded(draw()), pruned(*draw()))
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+@pytest.mark.parametrize("change", [lambda dense: dense.enable_lora(2), lambda dense: dense.quantize("int8")])
+def test_a_dense_layer_that_keras_has_changed_is_neither_exported_nor_loaded(change):
+    """With LoRA its kernel is a sum that nothing can be assigned to; quantized, integers that would be taken for it."""
+    layer = make(bias=True)
+    before = tf_impl.export_weights(layer)
+    change(layer.W_v)
+    words = re.escape("W_v: expected a plain Dense layer, got one with LoRA or quantized")
+    with pytest.raises(TypeError, match=words):
+        tf_impl.export_weights(layer)
+    with pytest.raises(TypeError, match=words):
+        tf_impl.load_weights(layer, {name: array + 1 for name, array in before.items()})
+    equal(layer.W_q.kernel.numpy().T, before["W_q.weight"])
