@@ -1,4 +1,7 @@
-"""A Keras layer's parameters as a canonical dict of NumPy arrays, and back."""
+"""A Keras layer's parameters as a canonical dict of NumPy arrays, and back.
+
+A `Dense` layer with LoRA, or quantized, has other parameters than these: TypeError.
+"""
 
 from collections.abc import Mapping
 
