@@ -115,11 +115,10 @@ def shard(layer: MultiHeadAttention, mesh: Mesh, axis: str | None = None) -> Sha
     (2, 4, 100)
     """
     check_whole(layer, type(layer) is MultiHeadAttention)
-    sizes: Any = _sizes(mesh, axis)
-    check_mesh(mesh, None if sizes is None else tuple(sizes.values()), layer.num_heads)
+    check_mesh(mesh, _sizes(mesh, axis), layer.num_heads)
     sharded: Any = nnx.clone(layer)
     sharded.__class__ = ShardedMultiHeadAttention
-    sharded.mesh, (sharded.axis,) = mesh, sizes
+    sharded.mesh, sharded.axis = mesh, mesh.axis_names[0] if axis is None else axis
     parameters, rest = nnx.state(sharded, nnx.Param), nnx.state(sharded, nnx.Not(nnx.Param))
     places = jax.tree.map(partial(NamedSharding, mesh), _specs(parameters, sharded.axis))
     parameters = jax.device_put(parameters, places)
@@ -130,15 +129,15 @@ def shard(layer: MultiHeadAttention, mesh: Mesh, axis: str | None = None) -> Sha
     return sharded
 
 
-def _sizes(mesh: object, axis: str | None) -> dict[str, int] | None:
-    """{axis: number of devices} of a mesh, of one of its axes if that is named; None of what is no mesh."""
+def _sizes(mesh: object, axis: str | None) -> tuple[int, ...] | None:
+    """The number of devices along each axis of a mesh, or along the one that is named; None of what is no mesh."""
     if not isinstance(mesh, Mesh):
         return None
     if axis is None:
-        return dict(mesh.shape)
-    if axis not in mesh.shape:
+        return mesh.axis_sizes
+    if axis not in mesh.axis_names:
         raise ValueError(f"axis: expected one of {', '.join(mesh.axis_names)}, got {axis}")
-    return {axis: mesh.shape[axis]}
+    return (mesh.shape[axis],)
 
 
 def _specs(parameters: nnx.State, axis: str) -> Any:
