@@ -22,15 +22,14 @@ from shared_tests.harness.find import find
 from shared_tests.subjects.torch_impl import TorchImpl
 from shared_tests.subjects.torch_sharded import TorchSharded
 
-BOTH = "The heads and the batch"
 WAYS = {
-    "The batch, DDP": ("The batch", 0, 0),
-    "The batch, FSDP2": ("The batch", 1, 0),
-    "The heads": ("The heads", 0, None),
-    BOTH: (BOTH, 0, 0),
-    "The length": ("The length", 0, 1),
+    "The batch, DDP": ("The batch", 0, 0, "ranks"),
+    "The batch, FSDP2": ("The batch", 1, 0, "ranks"),
+    "The heads": ("The heads", 0, None, "ranks"),
+    "The heads and the batch": ("The heads and the batch", 0, 0, "four_ranks"),
+    "The length": ("The length", 0, 1, "ranks"),
 }
-"""Row of the page's table -> heading, which of its blocks, and the axis along which it cuts; None: what is whole."""
+"""Row of the page's table -> heading, which of its blocks, the axis that it cuts in two (None: none), and by whom."""
 INPUTS = "queries", "keys", "values"
 KINDS = {"allreduce": "all-reduce", "allgather": "all-gather", "reducescatter": "reduce-scatter"}
 
@@ -85,12 +84,10 @@ def _sent(counter):
 @pytest.mark.filterwarnings("ignore:.*returned a view tensor:UserWarning")
 @pytest.mark.parametrize("way", WAYS)
 def test_a_block_holds_and_sends_what_the_page_says(request, blocks, trial, holds, sends, way):
-    heading, number, axis = WAYS[way]
+    heading, number, axis, ranks = WAYS[way]
     (setup,), code = blocks("torch", "What the blocks are given"), blocks("torch", heading)[number]
-    ranks = request.getfixturevalue("four_ranks" if heading == BOTH else "ranks")
-    answers = ranks.run(__file__, "stepped", setup + code, trial)
-    if heading == BOTH:  # of two that have the same sequences, one
-        answers = answers[::2]
+    answers = request.getfixturevalue(ranks).run(__file__, "stepped", setup + code, trial)
+    answers = answers[:: len(answers) // 2]  # one of the ranks that have the same part
     outputs, (gradients, _), of_inputs, (sent, _) = zip(*answers, strict=True)
     output = outputs[0] if axis is None else np.concatenate(outputs, axis)
     # An input's gradient is of the rank's own loss, of which the loss of all is the mean.
@@ -100,7 +97,7 @@ def test_a_block_holds_and_sends_what_the_page_says(request, blocks, trial, hold
 
 
 def test_every_block_is_run(blocks):
-    run = [blocks("torch", heading)[number] for heading, number, _ in WAYS.values()]
+    run = [blocks("torch", heading)[number] for heading, number, _, _ in WAYS.values()]
     run += blocks("torch", "What the blocks are given") + blocks("torch", "More than one host")
     assert sorted(run) == sorted(blocks("torch"))
 
