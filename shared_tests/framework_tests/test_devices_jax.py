@@ -99,7 +99,7 @@ def test_it_reaches_two_hosts(on_two_hosts, blocks):
 
 
 def of_placed_batch(subject, trial, kind):
-    """A layer that is called with a batch that is placed, as it is and within `jax.set_mesh`, and what is sent."""
+    """Lengths, and what a layer gives with them for a batch that is placed, as it is and within `jax.set_mesh`."""
     mesh = jax.make_mesh((jax.device_count(),), ("devices",), axis_types=(kind,))
     with subject.backend.numbers(trial.dtype):
         layer, inputs, valid_lens, _ = _given(subject, trial).values()

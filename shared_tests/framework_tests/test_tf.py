@@ -336,7 +336,9 @@ def test_pruned_layer_is_saved_and_loaded(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
-@pytest.mark.parametrize("change", [lambda dense: dense.enable_lora(2), lambda dense: dense.quantize("int8")])
+@pytest.mark.parametrize(
+    "change", [lambda dense: dense.enable_lora(2), lambda dense: dense.quantize("int8")], ids=["LoRA", "int8"]
+)
 def test_a_dense_layer_that_keras_has_changed_is_neither_exported_nor_loaded(change):
     """With LoRA its kernel is a sum that nothing can be assigned to; quantized, integers that would be taken for it."""
     layer = make(bias=True)
