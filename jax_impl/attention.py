@@ -47,7 +47,7 @@ def masked_softmax(
         if valid_lens.ndim == 1:
             valid_lens = valid_lens[:, None]
         positions = jnp.arange(scores.shape[-1])
-        attend = positions < valid_lens[:, :, None]  # (batch, queries or 1, keys)
+        attend = positions[None, None] < valid_lens[:, :, None]  # (batch, queries or 1, keys)
         scores = jnp.where(attend, scores, jnp.finfo(scores.dtype).min)
     wide = jnp.promote_types(scores.dtype, jnp.float32)  # half precision would lose the sum
     return jax.nn.softmax(scores.astype(wide), axis=-1).astype(scores.dtype)

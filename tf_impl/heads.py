@@ -10,6 +10,7 @@ from jaxtyping import Float
 from tf_impl.checks import check_array, check_batch, check_importance, check_pruning, check_whole
 from tf_impl.multihead import MultiHeadAttention
 from tf_impl.parallel import ShardedMultiHeadAttention
+from tf_impl.weights import parameters_of
 
 
 def head_importance(
@@ -78,13 +79,11 @@ def prune_heads(layer: MultiHeadAttention, heads: Iterable[int]) -> MultiHeadAtt
     kept = check_pruning(heads, layer.num_heads)
     rows = np.arange(layer.num_heads * layer.head_dim).reshape(layer.num_heads, layer.head_dim)[kept].ravel()
     pruned = type(layer).from_config(layer.get_config() | {"num_heads": len(kept)})
-    for name in ("W_q", "W_k", "W_v"):
-        whole, part = getattr(layer, name), getattr(pruned, name)
-        part.kernel.assign(tf.gather(whole.kernel, rows, axis=1))
-        if whole.use_bias:
-            part.bias.assign(tf.gather(whole.bias, rows))
-    pruned.W_o.kernel.assign(tf.gather(layer.W_o.kernel, rows))
-    if layer.W_o.use_bias:
-        pruned.W_o.bias.assign(layer.W_o.bias)
+    parts = parameters_of(pruned)
+    for name, whole in parameters_of(layer).items():
+        if name.startswith(("W_q.", "W_k.", "W_v.")):
+            parts[name].assign(tf.gather(whole, rows, axis=-1))  # of a kernel (in, out) and of a bias (out,)
+        else:
+            parts[name].assign(tf.gather(whole, rows) if name == "W_o.weight" else whole)
     pruned.attention.set_weights(layer.attention.get_weights())
     return pruned

@@ -16,6 +16,7 @@ from keras.distribution import DeviceMesh
 from tf_impl.attention import Lengths, Mask
 from tf_impl.checks import check_mesh, check_whole
 from tf_impl.multihead import MultiHeadAttention
+from tf_impl.weights import parameters_of
 
 
 class ShardedMultiHeadAttention(MultiHeadAttention):
@@ -39,9 +40,9 @@ class ShardedMultiHeadAttention(MultiHeadAttention):
             with tf.device(device):
                 self.parts.append(_Part(**config))
         self.spread = _spread(self.parts) | ({} if self.bias is None else {"W_o.bias": self.bias})
+        whole = parameters_of(layer)
         for name, parameter in self.spread.items():
-            linear, kind = name.split(".")
-            parameter.assign(getattr(getattr(layer, linear), kind.replace("weight", "kernel")))
+            parameter.assign(whole[name])
         self.built = True
 
     def call(

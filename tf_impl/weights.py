@@ -28,7 +28,7 @@ def export_weights(module: layers.Layer) -> dict[str, np.ndarray]:
     >>> export_weights(layer)["W_q.weight"].shape
     (12, 5)
     """
-    return {name: _to_canonical(parameter) for name, parameter in _parameters(module).items()}
+    return {name: _to_canonical(parameter) for name, parameter in parameters_of(module).items()}
 
 
 def load_weights(module: layers.Layer, weights: Mapping[str, np.ndarray]) -> None:
@@ -46,23 +46,23 @@ def load_weights(module: layers.Layer, weights: Mapping[str, np.ndarray]) -> Non
     >>> np.array_equal(export_weights(twin)["W_o.weight"], export_weights(layer)["W_o.weight"])
     True
     """
-    parameters = _parameters(module)
+    parameters = parameters_of(module)
     check_weights(weights, {name: _expected(parameter) for name, parameter in parameters.items()})
     for name, parameter in parameters.items():
         _from_canonical(parameter, np.array(weights[name], np.float64, order="C"))
 
 
-def _parameters(module: layers.Layer, prefix: str = "") -> dict[str, keras.Variable]:
-    """Canonical name -> parameter; a linear layer calls its weight `kernel`, and a sharded layer has them by name."""
+def parameters_of(module: layers.Layer) -> dict[str, keras.Variable]:
+    """Canonical name -> parameter, of a module of this package."""
     parameters: dict[str, keras.Variable] = {}
     for name, layer in vars(module).items():
         if isinstance(layer, layers.Dense):
             if layer.lora_enabled or layer.quantization_mode:  # then `kernel` is a tensor, or of integers
-                raise TypeError(f"{prefix}{name}: expected a plain Dense layer, got one with LoRA or quantized")
-            parameters[f"{prefix}{name}.weight"] = layer.kernel
-            parameters |= {f"{prefix}{name}.bias": layer.bias} if layer.use_bias else {}
+                raise TypeError(f"{layer.path}: expected a plain Dense layer, got one with LoRA or quantized")
+            parameters[f"{name}.weight"] = layer.kernel
+            parameters |= {f"{name}.bias": layer.bias} if layer.use_bias else {}
         elif isinstance(layer, layers.Layer):
-            parameters |= _parameters(layer, f"{prefix}{name}.")
+            parameters |= {f"{name}.{inner}": parameter for inner, parameter in parameters_of(layer).items()}
     return parameters | getattr(module, "spread", {})
 
 

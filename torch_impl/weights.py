@@ -25,7 +25,7 @@ def export_weights(module: nn.Module) -> dict[str, np.ndarray]:
     >>> export_weights(layer)["W_q.weight"].shape
     (12, 5)
     """
-    return {name: _to_canonical(parameter) for name, parameter in _parameters(module).items()}
+    return {name: _to_canonical(parameter) for name, parameter in parameters_of(module).items()}
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, np.ndarray]) -> None:
@@ -43,14 +43,14 @@ def load_weights(module: nn.Module, weights: Mapping[str, np.ndarray]) -> None:
     >>> np.array_equal(export_weights(twin)["W_o.weight"], export_weights(layer)["W_o.weight"])
     True
     """
-    parameters = _parameters(module)
+    parameters = parameters_of(module)
     check_weights(weights, {name: _expected(parameter) for name, parameter in parameters.items()})
     for name, parameter in parameters.items():
         _from_canonical(parameter, np.array(weights[name], np.float64, order="C"))
 
 
-def _parameters(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Canonical name -> parameter."""
+def parameters_of(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Canonical name -> parameter, of a module of this package."""
     return dict(module.named_parameters())
 
 

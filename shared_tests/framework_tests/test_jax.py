@@ -160,6 +160,16 @@ def test_lengths_may_be_a_numpy_array(how, lens):
     jax.tree.map(close, how(lambda: attend(lens))(), attend(jnp.asarray(lens)))
 
 
+@scorings
+@pytest.mark.parametrize("lens", [None, LENS, PER_QUERY], ids=["no lengths", "lengths", "per query"])
+def test_arrays_of_different_ranks_never_meet(scoring, lens):
+    """Nor do they in flax' own layers: users may have JAX refuse it in the whole of their program."""
+    layer = make(scoring, dropout=0.5, bias=True)
+    with jax.numpy_rank_promotion("raise"):
+        gradients = nnx.grad(lambda layer: layer(*draw(2), lens, rngs=nnx.Rngs(0)).sum())(layer)
+    assert jnp.any(gradients["W_v"].kernel[...] != 0)
+
+
 def test_head_dim_sets_the_width_of_the_heads():
     layer = make("additive", sizes=(7, 5, 11, 10), head_dim=4, bias=True)
     kernels = [linear.kernel.shape for linear in (layer.W_q, layer.W_k, layer.W_v, layer.W_o)]

@@ -339,14 +339,18 @@ def test_pruned_layer_is_saved_and_loaded(tmp_path):
 @pytest.mark.parametrize(
     "change", [lambda dense: dense.enable_lora(2), lambda dense: dense.quantize("int8")], ids=["LoRA", "int8"]
 )
-def test_a_dense_layer_that_keras_has_changed_is_neither_exported_nor_loaded(change):
+def test_a_dense_layer_that_keras_has_changed_is_refused(change):
     """With LoRA its kernel is a sum that nothing can be assigned to; quantized, integers that would be taken for it."""
     layer = make(bias=True)
     before = tf_impl.export_weights(layer)
     change(layer.W_v)
-    words = re.escape("W_v: expected a plain Dense layer, got one with LoRA or quantized")
+    words = re.escape("/W_v: expected a plain Dense layer, got one with LoRA or quantized")
     with pytest.raises(TypeError, match=words):
         tf_impl.export_weights(layer)
     with pytest.raises(TypeError, match=words):
         tf_impl.load_weights(layer, {name: array + 1 for name, array in before.items()})
+    with pytest.raises(TypeError, match=words):
+        tf_impl.prune_heads(layer, [0])
+    with pytest.raises(TypeError, match=words):
+        tf_impl.shard(layer, keras.distribution.DeviceMesh((1,), ["heads"], ["cpu:0"]))
     equal(layer.W_q.kernel.numpy().T, before["W_q.weight"])

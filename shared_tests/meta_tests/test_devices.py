@@ -34,7 +34,7 @@ layer, _ = subject.build(trial.config, trial.parameters, "float64")
 places = []
 with subject.backend.numbers("float64"):
     output = layer(*(subject.backend.tensor(x, "float64") for x in trial.inputs))
-parameters = subject.package.weights._parameters(layer).values()
+parameters = subject.package.weights.parameters_of(layer).values()
 places = [x.value if name == "tf_impl" else x for x in parameters] + [output]
 print(json.dumps([report.verdict(), [str(getattr(x, "device", "")).lower() for x in places]]))
 """
