@@ -1,5 +1,7 @@
 """Dot-product attention in flax nnx, of inputs of any length."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -56,6 +58,8 @@ class FusedDotProductAttention(DotProductAttention):
         check_inputs(queries, keys, values, valid_lens)
         check_fused(need_weights)
         (batch, length, _), num_keys = queries.shape, keys.shape[1]
+        at_once = self.block // max(length * num_keys, 1)
+        parts = 1 if valid_lens is None or at_once >= batch else 4  # of the keys, the last of which may be left out
         if valid_lens is None:
             valid_lens = jnp.full(batch, num_keys)
         if valid_lens.ndim == 1:
@@ -65,17 +69,42 @@ class FusedDotProductAttention(DotProductAttention):
 
         def attend(entry):
             queries, keys, values, valid_lens, rngs = entry
-            row = jax.checkpoint(lambda query, valid_len, rngs: self._attend(query, keys, values, valid_len, rngs))
+            row = jax.checkpoint(lambda *of_query: self._attend(parts, keys, values, *of_query))
             return jax.lax.map(
                 lambda x: row(*x), (queries, valid_lens, rngs), batch_size=max(self.block // num_keys, 1)
             )
 
-        at_once = self.block // max(length * num_keys, 1)
         return jax.lax.map(attend, (queries, keys, values, valid_lens, rngs), batch_size=at_once or None)
 
-    def _attend(self, query: Array, keys: Array, values: Array, valid_len: Array, rngs: Array | None) -> Array:
-        """The average for one query; `jax.lax.map` vectorises it over a block of queries."""
-        scores = self.score(query[None, None], keys[None])[0, 0]
-        scores = jnp.where(jnp.arange(len(keys)) < valid_len, scores, jnp.finfo(scores.dtype).min)
+    def _attend(
+        self, parts: int, keys: Array, values: Array, query: Array, valid_len: Array, rngs: Array | None
+    ) -> Array:
+        """The average for one query; `jax.lax.map` vectorises it over a block of queries.
+
+        Parts of the keys that no query of the block attends to are left out. Sizes are static, so each has a branch.
+        """
+        ends = [-(-len(keys) * part // parts) for part in range(1, parts + 1)]
+        enough = jnp.where(valid_len > 0, (jnp.array(ends) < valid_len).sum(), parts - 1)
+        # A branch would keep what all of them need for the backward pass; under `checkpoint` that is its arguments.
+        branches = [jax.checkpoint(partial(self._attend_before, end)) for end in ends]
+        return jax.lax.switch(_for_all(enough), branches, keys, values, query, valid_len, rngs)
+
+    def _attend_before(
+        self, end: int, keys: Array, values: Array, query: Array, valid_len: Array, rngs: Array | None
+    ) -> Array:
+        """The average of the first `end` values for one query, which attends to none of the others."""
+        scores = self.score(query[None, None], keys[None, :end])[0, 0]
+        scores = jnp.where(jnp.arange(end) < valid_len, scores, jnp.finfo(scores.dtype).min)
         weights = jax.nn.softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)))
-        return self.dropout(weights.astype(scores.dtype), rngs=rngs) @ values
+        return self.dropout(weights.astype(scores.dtype), rngs=rngs) @ values[:end]
+
+
+@jax.custom_batching.custom_vmap
+def _for_all(number: Array) -> Array:
+    """The number; of those of a whole block, which `jax.vmap` makes, the greatest: one branch is taken for all."""
+    return number
+
+
+@_for_all.def_vmap
+def _greatest(axis_size: int, in_batched: list[bool], numbers: Array) -> tuple[Array, bool]:
+    return _for_all(numbers.max(axis=0, initial=0)), False  # there may be no queries

@@ -69,7 +69,18 @@ FRAMEWORKS = (
         call="__call__",
         tensor="Array",
         arguments=frozenset({"axis", "rngs", "dtype", "param_dtype"}),
-        functions=frozenset({"_attend_in_parts", "_part", "_sizes", "_specs", "draw_key"}),
+        functions=frozenset(
+            {
+                "_attend_before",
+                "_attend_in_parts",
+                "_for_all",
+                "_greatest",
+                "_part",
+                "_sizes",
+                "_specs",
+                "draw_key",
+            }
+        ),
     ),
     Framework(
         package="tf_impl",

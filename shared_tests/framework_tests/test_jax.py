@@ -20,13 +20,20 @@ jax_impl = pytest.importorskip("jax_impl")
 jnp = jax.numpy
 LENS = np.array([2, 4])
 PER_QUERY = np.array([[1, 2, 3], [4, 3, 0]])
+
+
+class InBlocks(jax_impl.FusedDotProductAttention):
+    block = 10
+
+
 SCORING = {
     "dot product": jax_impl.DotProductAttention,
     "additive": partial(jax_impl.AdditiveAttention, 4, 4, 13),
     "fused": jax_impl.FusedDotProductAttention,
+    "in blocks": InBlocks,
 }
 scorings = pytest.mark.parametrize("scoring", SCORING)
-both = pytest.mark.parametrize("scoring", ["dot product", "fused"])
+both = pytest.mark.parametrize("scoring", ["dot product", "fused", "in blocks"])
 equal, close = np.testing.assert_array_equal, partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
 
 
@@ -118,6 +125,28 @@ def test_fused_gradient_uses_the_mask_of_the_output(block):
         dropped, pull = jax.vjp(lambda values, key=key: attend(module, values, key), values)
         cotangent = jnp.cos(jnp.arange(24.0)).reshape(2, 3, 4)
         close(pull(cotangent)[0], dropped.mT @ cotangent)
+
+
+@pytest.mark.parametrize("block", [8, 48])
+def test_keys_that_no_query_of_a_block_attends_to_are_not_looked_at(block):
+    """Nor are values. They are left out by quarters; where a query attends to none, it has the mean of all."""
+    random = np.random.default_rng(0)
+    queries, keys, values = (jnp.asarray(random.normal(size=(3, n, 4)), jnp.float32) for n in (3, 8, 8))
+    scoring = jax_impl.FusedDotProductAttention(0.0)
+    scoring.block = block
+    gradients = jax.jit(jax.grad(lambda *given: scoring(*given).sum(), argnums=(0, 1, 2)))
+
+    def padded(x):
+        return x.at[:, 2:].set(jnp.nan)
+
+    for lens in (jnp.array([1, 2, 2]), jnp.array([[1, 2, 1], [2, 2, 2], [1, 1, 1]])):
+        close(scoring(queries, padded(keys), padded(values), lens), scoring(queries, keys, values, lens))
+        for given, expected in zip(
+            gradients(queries, padded(keys), padded(values), lens), gradients(queries, keys, values, lens), strict=True
+        ):
+            close(given, expected)
+    assert jnp.isnan(scoring(queries, padded(keys), padded(values), jnp.array([0, 2, 2]))).any()
+    assert jnp.isnan(scoring(queries, padded(keys), padded(values), jnp.array([3, 3, 3]))).any()
 
 
 @scorings
