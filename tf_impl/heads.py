@@ -83,7 +83,7 @@ def prune_heads(layer: MultiHeadAttention, heads: Iterable[int]) -> MultiHeadAtt
     for name, whole in parameters_of(layer).items():
         if name.startswith(("W_q.", "W_k.", "W_v.")):
             parts[name].assign(tf.gather(whole, rows, axis=-1))  # of a kernel (in, out) and of a bias (out,)
-        else:
+        elif not name.startswith("attention."):
             parts[name].assign(tf.gather(whole, rows) if name == "W_o.weight" else whole)
-    pruned.attention.set_weights(layer.attention.get_weights())
+    pruned.attention.set_weights(layer.attention.get_weights())  # a scoring module's own may be of any kind
     return pruned

@@ -63,7 +63,7 @@ def parameters_of(module: layers.Layer) -> dict[str, keras.Variable]:
             parameters |= {f"{name}.bias": layer.bias} if layer.use_bias else {}
         elif isinstance(layer, layers.Layer):
             parameters |= {f"{name}.{inner}": parameter for inner, parameter in parameters_of(layer).items()}
-    return parameters | getattr(module, "spread", {})
+    return parameters | getattr(module, "spread", {})  # a sharded layer has its own by name
 
 
 def _expected(parameter: keras.Variable) -> tuple[tuple[int, ...], float]:
