@@ -84,6 +84,7 @@ class FusedDotProductAttention(DotProductAttention):
         Parts of the keys that no query of the block attends to are left out. Sizes are static, so each has a branch.
         """
         ends = [-(-len(keys) * part // parts) for part in range(1, parts + 1)]
+        # The number of the branch that is enough for this query; one without a key has the mean of all values.
         enough = jnp.where(valid_len > 0, (jnp.array(ends) < valid_len).sum(), parts - 1)
         # A branch would keep what all of them need for the backward pass; under `checkpoint` that is its arguments.
         branches = [jax.checkpoint(partial(self._attend_before, end)) for end in ends]
@@ -101,7 +102,7 @@ class FusedDotProductAttention(DotProductAttention):
 
 @jax.custom_batching.custom_vmap
 def _for_all(number: Array) -> Array:
-    """The number; of those of a whole block, which `jax.vmap` makes, the greatest: one branch is taken for all."""
+    """The number itself; where `jax.vmap` has one for each query of a block, the greatest, which is enough for all."""
     return number
 
 
